@@ -1,0 +1,1 @@
+"""The mathematics that costs time, as functions of tensors: a plain form and faster ones."""

@@ -1,0 +1,130 @@
+"""The GPT: embed tokens, pass them through blocks, score the next token. Read this page first.
+
+Every part is chosen in `Model`; this file only says how the parts fit together.
+
+B batch, T tokens, D d_model, V vocabulary.
+"""
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gptlab.config import Config
+from gptlab.parts.attention import Attention, Mixer
+from gptlab.parts.context import Context
+from gptlab.parts.head import Head
+from gptlab.parts.initialization import Initialization
+from gptlab.parts.layers import Embedding
+from gptlab.parts.mlp import MLP
+from gptlab.parts.needs import Needs
+from gptlab.parts.norm import Norm
+from gptlab.parts.positions import Positions
+from gptlab.parts.residual import Residual
+
+
+class Model(Config):
+    """The architecture: sizes, and a variant for each slot.
+
+    `vocab_size`: null means as many as the tokenizer has. `dropout` acts on the embedding, the
+    attention weights and each branch's output, in training only.
+    """
+
+    vocab_size: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    context_length: Annotated[int, Field(gt=0, le=10_000_000)] = 1024
+    d_model: Annotated[int, Field(gt=0, le=100_000)] = 768
+    n_layers: Annotated[int, Field(gt=0, le=1_000)] = 12
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    positions: Positions
+    norm: Norm
+    attention: Attention
+    mlp: MLP
+    residual: Residual
+    head: Head
+    initialization: Initialization
+
+    def build(self, seed: int = 0) -> "GPT":
+        """Build the model with its initial values. Raises ValueError for parts that do not fit."""
+        gpt = GPT(self)
+        if gpt.embedding.weight.device.type != "meta":
+            self.initialization.apply(gpt, self.n_layers, seed)
+        return gpt
+
+
+class GPT(nn.Module):
+    """A language model made of parts."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        if model.vocab_size is None:
+            raise ValueError("model.vocab_size=null: the tokenizer's size must be filled in first")
+        self.context_length = model.context_length
+        self.embedding = Embedding(model.vocab_size, model.d_model, role="embedding")
+        self.positions = model.positions.build(model.d_model, model.context_length)
+        needs = Needs(
+            model.d_model,
+            model.n_layers,
+            model.context_length,
+            model.dropout,
+            model.norm,
+            self.positions,
+        )
+        self.dropout = nn.Dropout(model.dropout)
+        self.ends = model.residual.build_ends(needs)
+        self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
+        self.head = model.head.build(model.d_model, model.vocab_size)
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        positions_T: Tensor | None = None,
+        caches: list[Any] | None = None,
+    ) -> Tensor:
+        """Compute logits_BTV. With caches, `tokens_BT` continue what the caches have read."""
+        x_BTD = self.read(tokens_BT, positions_T, caches)
+        return self.head(x_BTD, self.embedding.weight)
+
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:
+        """Compute the cross-entropy of the targets, in nats per token."""
+        x_BTD = self.read(tokens_BT)
+        return self.head.loss(x_BTD, targets_BT, self.embedding.weight, reduction)
+
+    def read(
+        self,
+        tokens_BT: Tensor,
+        positions_T: Tensor | None = None,
+        caches: list[Any] | None = None,
+    ) -> Tensor:
+        """Compute x_BTD, what the head reads."""
+        if positions_T is None:
+            positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        context = Context(positions_T, caches)
+        x_BTD = self.positions.embed(self.embedding(tokens_BT), context)
+        stream = self.ends.open(self.dropout(x_BTD))
+        for block in self.blocks:
+            stream = block(stream, context)
+        return self.ends.close(stream)
+
+    def new_caches(self, capacity: int) -> list[Any]:
+        """Make an empty cache per layer, for texts of at most this many tokens."""
+        return [mixer.new_cache(capacity) for mixer in self.mixers()]
+
+    def mixers(self) -> list[Mixer]:
+        """The attention module of every layer, first to last."""
+        return [module for module in self.modules() if isinstance(module, Mixer)]
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP as branches of the residual stream."""
+
+    def __init__(self, model: Model, needs: Needs, layer: int):
+        super().__init__()
+        self.attention = model.attention.build(needs, layer)
+        self.mlp = model.mlp.build(needs, layer)
+        self.residual = model.residual.build(needs, layer, n_branches=2)
+
+    def forward(self, stream: Tensor, context: Context) -> Tensor:
+        return self.residual(
+            stream, lambda x: self.attention(x, context), lambda x: self.mlp(x, context)
+        )

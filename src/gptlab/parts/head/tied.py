@@ -1,0 +1,18 @@
+"""Reuse the token embedding as the head's matrix (arXiv:1608.05859)."""
+
+from torch import Tensor
+from torch.nn.functional import linear
+
+from gptlab.parts.head import Head, LogitHead
+
+
+class Tied(Head):
+    """See the settings of the slot."""
+
+    def build(self, d_model: int, vocab_size: int) -> LogitHead:
+        return TiedHead(self.softcap)
+
+
+class TiedHead(LogitHead):
+    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        return linear(x_BTD, embedding_VD)

@@ -1,0 +1,22 @@
+"""A matrix of its own (Llama)."""
+
+from torch import Tensor
+
+from gptlab.parts.head import Head, LogitHead
+from gptlab.parts.layers import Linear
+
+
+class Untied(Head):
+    """See the settings of the slot."""
+
+    def build(self, d_model: int, vocab_size: int) -> LogitHead:
+        return UntiedHead(d_model, vocab_size, self.softcap)
+
+
+class UntiedHead(LogitHead):
+    def __init__(self, d_model: int, vocab_size: int, softcap: float | None):
+        super().__init__(softcap)
+        self.matrix = Linear(d_model, vocab_size, "head")
+
+    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        return self.matrix(x_BTD)

@@ -1,0 +1,26 @@
+"""Linear and embedding layers whose parameters have a role.
+
+Initialization and the optimizers decide by role, never by the suffix of a parameter's name.
+"""
+
+from typing import Literal
+
+from torch import nn
+
+Role = Literal["embedding", "position", "input", "output", "head"]
+
+
+class Linear(nn.Linear):
+    """A projection. Role `input` reads the stream (or a branch's inside), `output` writes to it."""
+
+    def __init__(self, d_in: int, d_out: int, role: Role, bias: bool = False):
+        super().__init__(d_in, d_out, bias=bias)
+        self.role: Role = role
+
+
+class Embedding(nn.Embedding):
+    """A table of vectors. Role `embedding` is for tokens, `position` for positions."""
+
+    def __init__(self, n_rows: int, d_model: int, role: Role):
+        super().__init__(n_rows, d_model)
+        self.role: Role = role

@@ -1,0 +1,46 @@
+"""The gated MLP: down(activation(gate x) * (up x)) (arXiv:2002.05202).
+
+B batch, T tokens, D d_model, F d_ff.
+"""
+
+from collections.abc import Callable
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from gptlab.parts.context import Context
+from gptlab.parts.layers import Linear
+from gptlab.parts.mlp import MLP
+from gptlab.parts.needs import Needs
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class GatedSettings(MLP):
+    """The settings of a gated MLP.
+
+    `d_ff`: the inner width; null means 8/3 * d_model rounded up to a multiple of `multiple_of`, so
+    that three matrices have the parameters of a plain MLP's two with 4 * d_model.
+    `bias`: whether the three projections have biases.
+    """
+
+    d_ff: PositiveInt | None = None
+    multiple_of: PositiveInt = 8
+    bias: bool = False
+
+    def assemble(self, needs: Needs, activation: Activation) -> nn.Module:
+        """Build with this activation; the variants call it."""
+        d_ff = self.d_ff or -(-8 * needs.d_model // (3 * self.multiple_of)) * self.multiple_of
+        return GatedMLP(needs, d_ff, self.bias, activation)
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, needs: Needs, d_ff: int, bias: bool, activation: Activation):
+        super().__init__()
+        self.gate = Linear(needs.d_model, d_ff, "input", bias)
+        self.up = Linear(needs.d_model, d_ff, "input", bias)
+        self.down = Linear(d_ff, needs.d_model, "output", bias)
+        self.activation, self.dropout = activation, nn.Dropout(needs.dropout)
+
+    def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+        return self.dropout(self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD)))

@@ -1,0 +1,44 @@
+"""Positions: how the model knows the order of tokens.
+
+Contract: a scheme overrides the hook it needs; the others leave their input as it is.
+A scheme is built once and shared by all layers.
+
+B batch, T query tokens, S key tokens, D d_model, H heads, E d_head.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from gptlab.config import Part
+from gptlab.parts.context import Context
+
+Bias = Callable[[Tensor], Tensor]  # distance_TS -> bias_HTS
+
+
+class Positions(Part):
+    """The slot `positions`."""
+
+    @abstractmethod
+    def build(self, d_model: int, context_length: int) -> "PositionScheme":
+        """Build the scheme for a model of this width and longest context."""
+
+
+class PositionScheme(nn.Module):
+    """No positions; the base of every scheme."""
+
+    def embed(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """Mark positions in the token embeddings."""
+        return x_BTD
+
+    def rotate(self, x_BTHE: Tensor, context: Context) -> Tensor:
+        """Mark positions in queries or keys."""
+        return x_BTHE
+
+    def bias(self, n_heads: int) -> Bias | None:
+        """Give the function of distance (query minus key position) that is added to the scores."""
+        return None
+
+    def check_head(self, d_head: int) -> None:
+        """Raise ValueError if heads of this width do not fit; called when a model is built."""

@@ -1,0 +1,41 @@
+"""ALiBi: a penalty on the scores that grows with distance (arXiv:2108.12409).
+
+Head h adds -slope_h * (t - s) to the scaled score. With a power of two heads the slopes are
+2^(-8h/H), h = 1..H; otherwise they are those of the next lower power, then every other one of the
+next higher, as in the paper's code.
+
+H heads, T query tokens, S key tokens.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from gptlab.parts.positions import Bias, Positions, PositionScheme
+
+
+class Alibi(Positions):
+    """Has no settings."""
+
+    def build(self, d_model: int, context_length: int) -> PositionScheme:
+        return AlibiPositions()
+
+
+class AlibiPositions(PositionScheme):
+    def bias(self, n_heads: int) -> Bias:
+        slope_per_head = slopes(n_heads)
+
+        def penalty(distance_TS: Tensor) -> Tensor:
+            slope_H = torch.tensor(slope_per_head, device=distance_TS.device)
+            return -slope_H[:, None, None] * distance_TS
+
+        return penalty
+
+
+def slopes(n_heads: int) -> list[float]:
+    """The penalty per token of distance, for each head."""
+    lower = 2 ** math.floor(math.log2(n_heads))
+    first = [2 ** (-8 * h / lower) for h in range(1, lower + 1)]
+    rest = [2 ** (-4 * h / lower) for h in range(1, 2 * lower, 2)]
+    return (first + rest)[:n_heads]
