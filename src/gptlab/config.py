@@ -5,6 +5,7 @@ file: the folder is the registry, nothing is listed anywhere.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -23,7 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-MAX_YAML_BYTES = 1_000_000
+MAX_YAML_BYTES = 50_000  # a resolved config has about 3,000; reading these takes below a second
+MAX_YAML_DEPTH = 50
 
 
 class Config(BaseModel):
@@ -51,7 +53,8 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """Write the whole tree, every default included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        tree = self.model_dump(mode="json")
+        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     @classmethod
     def from_yaml(cls, text: str) -> Self:
@@ -66,6 +69,11 @@ class Config(BaseModel):
         except ValidationError as error:
             raise ValueError(_explain(error)) from None
 
+    def but(self, **settings: Any) -> Self:
+        """Return a copy with these settings changed."""
+        unchanged = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_validate(unchanged | settings)
+
     def override(self, assignments: Sequence[str]) -> Self:
         """Return a copy with `path.to.setting=value` assignments applied in order.
 
@@ -74,9 +82,12 @@ class Config(BaseModel):
         tree = self.model_dump(mode="json")
         for assignment in assignments:
             path, separator, value = assignment.removeprefix("--").partition("=")
-            if not separator:
+            if not path or not separator:
                 raise ValueError(f"{assignment!r} is not of the form path.to.setting=value")
-            _assign(tree, path.split("."), _load_yaml(value), path)
+            try:
+                _assign(tree, path.split("."), _load_yaml(value))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
         return self.parse(tree)
 
 
@@ -101,7 +112,7 @@ class Part(Config):
                     "unknown_variant", "{text}", {"text": str(error)}
                 ) from None
             return cast(Self, variant.model_validate(settings))
-        if isinstance(data, Mapping) and _is_slot(cls):
+        if _is_slot(cls) and not isinstance(data, cls):
             known = ", ".join(variant_names(cls))
             raise PydanticCustomError(
                 "no_variant", "{text}", {"text": f"needs a `type`, one of: {known}"}
@@ -156,15 +167,14 @@ def differences(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
 
 
 def read_yaml_file(path: Path) -> Any:
-    """Read a YAML file of at most a megabyte as plain data."""
-    if path.stat().st_size > MAX_YAML_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_YAML_BYTES:,} bytes, too large for a config")
+    """Read a small YAML file as plain data. Raises ValueError naming the file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_YAML_BYTES + 1)
+        _check_size(len(content))
+        return _load_yaml(content.decode())
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file") from None
-    try:
-        return _load_yaml(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -176,7 +186,8 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _unknown(kind: str, name: Any, known: Sequence[str]) -> str:
-    return f"no {kind} named {name!r}{nearest(str(name), known)} (there are: {', '.join(known)})"
+    name = str(name)[:80]
+    return f"no {kind} named {name!r}{nearest(name, known)} (there are: {', '.join(known)})"
 
 
 def _is_slot(part: type[Part]) -> bool:
@@ -184,70 +195,97 @@ def _is_slot(part: type[Part]) -> bool:
 
 
 def _slot_of(variant: type[P]) -> type[P]:
-    return next(base for base in variant.__mro__[1:] if issubclass(base, Part) and _is_slot(base))
+    bases = (base for base in variant.__mro__[1:] if issubclass(base, Part) and _is_slot(base))
+    return cast(type[P], next(bases))
+
+
+_PLAIN = {  # YAML 1.2's plain values, and 3e-4; not 1.1's `no`, 12:30 and 2024-01-01
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9]\d*)",
+    "float": r"[-+]?((\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+}
+_RESOLVERS = {
+    None: [(f"tag:yaml.org,2002:{kind}", re.compile(f"({p})$")) for kind, p in _PLAIN.items()]
+}
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data: no aliases (a few can stand for gigabytes), no dates, and 3e-4 is a number."""
+    """Plain data: no aliases (a few can stand for gigabytes), no tags, no name given twice."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        letter: [(tag, pattern) for tag, pattern in rules if not tag.endswith("timestamp")]
-        for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = _RESOLVERS
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise ValueError("YAML aliases (*name) are not allowed in a config")
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        if isinstance(event, yaml.events.AliasEvent):
+            raise ValueError(f"aliases (*{event.anchor}) are not allowed in a config")
+        if getattr(event, "tag", None):
+            raise ValueError(f"tags ({event.tag}) are not allowed in a config")
+        self.depth += 1
+        if self.depth > MAX_YAML_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_YAML_DEPTH} levels")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        counts = Counter(self.construct_object(name) for name, _ in node.value)
+        repeated = [str(name)[:80] for name, count in counts.items() if count > 1]
+        if repeated:
+            raise ValueError(f"given more than once: {', '.join(repeated)}")
+        return mapping
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes whatever text our loader, or another one, would not read as text."""
+
+    yaml_implicit_resolvers = yaml.SafeDumper.yaml_implicit_resolvers | _RESOLVERS
 
 
 def _load_yaml(text: str) -> Any:
-    loader = _Loader(text)
+    _check_size(len(text))
     try:
-        return loader.get_single_data()
-    except (yaml.YAMLError, RecursionError) as error:
+        return _Loader(text).get_single_data()
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
-    finally:
-        loader.dispose()
 
 
-def _assign(tree: dict[str, Any], path: list[str], value: Any, full: str) -> None:
+def _check_size(size: int) -> None:
+    if size > MAX_YAML_BYTES:
+        raise ValueError(f"larger than {MAX_YAML_BYTES:,} bytes, too large for a config")
+
+
+def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
     node: Any = tree
-    for name in path[:-1]:
-        child = _child(node, name, full)
-        if isinstance(child, str):  # `model.attention=grouped_query` came just before
-            child = {"type": child}
-            node[_key(node, name, full)] = child
+    for depth, name in enumerate(path[:-1]):
+        _check_group(node, path[:depth])
+        key = _key(node, name)
+        child = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+        if child is None or isinstance(child, str):
+            # a part named just before, as in `model.attention=grouped_query`, or none so far
+            child = node[key] = {} if child is None else {"type": child}
         node = child
-    leaf = path[-1]
+    _check_group(node, path[:-1])
+    if path[-1] == "type" in node:  # another variant: nothing of the old one's settings stays
+        node.clear()
+    node[_key(node, path[-1])] = value
+
+
+def _check_group(node: Any, path: list[str]) -> None:
     if not isinstance(node, list | dict):
-        raise ValueError(f"{full}: {'.'.join(path[:-1])} has no settings of its own")
-    node[_key(node, leaf, full)] = value
+        raise ValueError(f"{'.'.join(path)} has no settings of its own")
 
 
-def _child(node: Any, name: str, full: str) -> Any:
-    if isinstance(node, dict) and name not in node and "type" not in node:
-        raise ValueError(f"{full}: {_unknown('setting', name, list(node))}")
-    if not isinstance(node, list | dict):
-        raise ValueError(f"{full}: there is nothing below {name!r}")
-    key = _key(node, name, full)
-    child = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
-    if child is None:
-        child = node[key] = {}
-    return child
-
-
-def _key(node: Any, name: str, full: str) -> Any:
-    if isinstance(node, dict):
-        return name
-    if not name.isdecimal() or int(name) >= len(node):
-        raise ValueError(f"{full}: {name!r} must be a number below {len(node)}")
-    return int(name)
+def _key(node: Any, name: str) -> Any:
+    if isinstance(node, list):
+        if not name.isdecimal() or int(name) >= len(node):
+            raise ValueError(f"{name!r} must be a number below {len(node)}")
+        return int(name)
+    if node and "type" not in node and name not in node:
+        raise ValueError(_unknown("setting", name, list(node)))
+    return name
 
 
 def _leaves(tree: Any, path: str = "") -> dict[str, Any]:

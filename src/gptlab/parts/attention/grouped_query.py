@@ -6,7 +6,9 @@ attention (arXiv:1911.02150). Query head h reads key/value head floor(h * K / H)
 B batch, T tokens, S remembered tokens, D d_model, H query heads, K key/value heads, E d_head.
 """
 
-from pydantic import PositiveInt
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from gptlab.kernels.attention import attend, visible_keys
@@ -29,7 +31,7 @@ class GroupedQuery(Attention):
 
     n_heads: PositiveInt = 12
     n_kv_heads: PositiveInt | None = None
-    window: PositiveInt | None = None
+    window: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
     qk_norm: Norm | None = None
     bias: bool = False
 

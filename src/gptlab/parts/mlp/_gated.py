@@ -4,8 +4,9 @@ B batch, T tokens, D d_model, F d_ff.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from gptlab.parts.context import Context
@@ -24,8 +25,8 @@ class GatedSettings(MLP):
     `bias`: whether the three projections have biases.
     """
 
-    d_ff: PositiveInt | None = None
-    multiple_of: PositiveInt = 8
+    d_ff: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    multiple_of: Annotated[int, Field(gt=0, le=100_000)] = 8
     bias: bool = False
 
     def assemble(self, needs: Needs, activation: Activation) -> nn.Module:

@@ -1,8 +1,9 @@
 """The plain MLP: widen, activate, narrow.  B batch, T tokens, D d_model, F d_ff."""
 
 from collections.abc import Callable
+from typing import Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from gptlab.parts.context import Context
@@ -16,7 +17,7 @@ Activation = Callable[[Tensor], Tensor]
 class PlainSettings(MLP):
     """`d_ff`: the inner width, null means 4 * d_model. `bias`: whether projections have one."""
 
-    d_ff: PositiveInt | None = None
+    d_ff: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
     bias: bool = False
 
     def assemble(self, needs: Needs, activation: Activation) -> nn.Module:

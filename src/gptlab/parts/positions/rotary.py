@@ -1,7 +1,8 @@
 """Rotary: rotate pairs of query and key dimensions by an angle that grows with t.
 
-RoFormer, arXiv:2104.09864: (a, b) -> (a cos - b sin, b cos + a sin) with the angle t * base^(-2i/R), so
-that a score depends on the distance only. Angles are computed in float32: bfloat16 cannot count beyond 256.
+RoFormer, arXiv:2104.09864: (a, b) -> (a cos - b sin, b cos + a sin) with the angle
+t * base^(-2i/R), so that a score depends on the distance only. Angles are computed in float32:
+bfloat16 cannot count beyond 256.
 
 B batch, T tokens, H heads, E d_head, R rotated dimensions.
 """
