@@ -1,0 +1,103 @@
+"""A model and its tokenizer, from text to text.
+
+N samples, V vocabulary of the tokenizer (the model's may be larger: a padded one).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gptlab.generate.generator import generate_tokens
+from gptlab.generate.sampling import Sampler
+from gptlab.generate.text import TextStream
+from gptlab.model.gpt import GPT
+from gptlab.tokenizer import Encoder
+
+
+class LanguageModel:
+    """A trained model that continues text.
+
+    config: the run's settings, the tree of its config.yaml.
+    """
+
+    def __init__(self, model: GPT, tokenizer: Encoder, config: dict[str, Any]):
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+
+    def generate(
+        self,
+        prompt: str = "",
+        max_tokens: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+        n: int = 1,
+    ) -> str | list[str]:
+        """Continue the prompt; return the new text, or a list of n texts for n > 1.
+
+        A text ends after `max_tokens`, before a `stop` string, or at the end-of-text token. An
+        empty prompt stands for the end-of-text token, if the tokenizer has one, else for a
+        newline, if it knows that, else for its first token. For temperature, top_k, top_p, min_p
+        and seed see `Sampler`; for texts longer than the context, `generator.py`.
+        Raises ValueError for a setting out of range, a prompt longer than the context, and a
+        character that the tokenizer has never seen.
+        """
+        sampler = Sampler(temperature, top_k, top_p, min_p, seed)
+        pieces = list(self._pieces(prompt, max_tokens, sampler, stop, n))
+        texts = ["".join(pieces_of_one) for pieces_of_one in zip(*pieces, strict=True)]
+        return texts[0] if n == 1 else texts
+
+    def stream(
+        self,
+        prompt: str = "",
+        max_tokens: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Continue the prompt as `generate` does; yield the text as it comes, in whole characters.
+
+        Settings are checked at the call, not at the first piece.
+        """
+        sampler = Sampler(temperature, top_k, top_p, min_p, seed)
+        return (piece for (piece,) in self._pieces(prompt, max_tokens, sampler, stop, 1) if piece)
+
+    def _pieces(
+        self, prompt: str, max_tokens: int, sampler: Sampler, stop: str | Sequence[str], n: int
+    ) -> Iterator[list[str]]:
+        """Check the settings; iterate over what each token adds to the text of each sample."""
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if "" in stops:
+            raise ValueError("--stop='' is empty: it would stop before the first character")
+        V = self.tokenizer.vocab_size
+
+        def sample(logits_NV: Tensor) -> Tensor:
+            return sampler(logits_NV[:, :V])
+
+        tokens = generate_tokens(self.model, self._prompt_ids(prompt), n, max_tokens, sample)
+        return _assemble(tokens, [TextStream(self.tokenizer, stops) for _ in range(n)])
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        ids = self.tokenizer.encode(prompt).tolist()
+        if ids:
+            return ids
+        if self.tokenizer.end_of_text is not None:
+            return [self.tokenizer.end_of_text]
+        try:
+            return self.tokenizer.encode("\n").tolist()
+        except ValueError:
+            return [0]
+
+
+def _assemble(tokens: Iterator[Tensor], texts: list[TextStream]) -> Iterator[list[str]]:
+    for ids_N in tokens:
+        yield [text.push(token) for text, token in zip(texts, ids_N.tolist(), strict=True)]
+        if all(text.done for text in texts):
+            return
+    yield [text.close() for text in texts]

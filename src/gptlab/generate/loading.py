@@ -1,0 +1,91 @@
+"""Opening a trained run."""
+
+import warnings
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from gptlab.config import Config
+from gptlab.generate.language_model import LanguageModel
+from gptlab.model.gpt import GPT, Model
+from gptlab.model.weights import fit_weights
+from gptlab.runs import checkpoint as checkpoints
+from gptlab.runs.folder import RunFolder
+from gptlab.tokenizer import Tokenizer
+
+
+class Saved(Config):
+    """What is needed of a run's config.yaml."""
+
+    model: Model
+    tokenizer: Tokenizer
+
+
+def load(path: str | Path, checkpoint: str = "last", device: str = "auto") -> LanguageModel:
+    """Open a run folder as a model that writes text.
+
+    checkpoint: `last`, `best` (the lowest validation loss of those that exist) or a step's number.
+    device: `auto` takes a GPU by CUDA if there is one, else the CPU; or cpu, cuda, mps.
+    Warns of damaged checkpoints that `last` passes over. Raises ValueError for a folder without a
+    run, a checkpoint that is missing, damaged or of another architecture, and a device that this
+    machine does not have.
+    """
+    place = choose_device(device)
+    run = RunFolder.open(path)
+    tree = run.config_tree()
+    config = Saved.parse({name: tree[name] for name in Saved.model_fields if name in tree})
+    tokenizer = config.tokenizer.load(run.tokenizer)
+    saved = checkpoints.load(find_checkpoint(run, checkpoint), only=("model",))
+    with torch.device("meta"):  # shapes only: every value comes from the checkpoint
+        model = GPT(config.model)
+    fit_weights(model, saved.tensors["model"], str(saved.path), assign=True)
+    left = [x.shape for x in chain(model.parameters(), model.buffers()) if x.is_meta]
+    assert not left, f"tensors without values: {left}"
+    return LanguageModel(model.to(place).eval(), tokenizer, tree)
+
+
+def find_checkpoint(run: RunFolder, which: str) -> Path:
+    """Find the checkpoint named `last`, `best` or by its step."""
+    steps = dict(checkpoints.every(run.checkpoints))
+    if not steps:
+        raise ValueError(f"{run.path} has no checkpoint yet: train it until its first one")
+    if which == "last":
+        newest = checkpoints.newest(run.checkpoints, warnings.warn)
+        if newest is None:
+            raise ValueError(f"{run.path}: its checkpoints are all damaged ({len(steps)} of them)")
+        return newest
+    if which == "best":
+        return steps[_best_step(run, steps)]
+    if which.isdecimal() and int(which) in steps:
+        return steps[int(which)]
+    known = ", ".join(map(str, steps))
+    raise ValueError(f"--checkpoint={which} must be last, best or a step that is there: {known}")
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `mps` into a device."""
+    has = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return torch.device("cuda" if has["cuda"] else "cpu")
+    if name not in has:
+        raise ValueError(f"--device={name} must be auto, {', '.join(has)}")
+    if not has[name]:
+        raise ValueError(f"--device={name}, but there is none here: use --device=cpu")
+    return torch.device(name)
+
+
+def _best_step(run: RunFolder, steps: Mapping[int, Path]) -> int:
+    lines, _ = run.metrics()
+    losses = {line["step"]: line["val_loss"] for line in lines if line.get("val_loss") is not None}
+    scored = [step for step in steps if step in losses]
+    if not scored:
+        raise ValueError(
+            f"{run.path} has no checkpoint with a validation loss: use --checkpoint=last"
+        )
+    return min(scored, key=lambda step: losses[step])
