@@ -1,0 +1,31 @@
+from collections.abc import Callable
+
+import pytest
+
+from gptlab.model.gpt import Model
+
+Tiny = Callable[..., Model]
+
+
+def local(window: int) -> dict:
+    return {"type": "grouped_query", "window": window}
+
+
+def test_layers_take_turns_from_the_first_on(tiny: Tiny):
+    attention = {"type": "alternating", "of": [local(3), local(5), "grouped_query"]}
+    gpt = tiny(attention=attention, n_layers=7).build()
+    windows = [getattr(mixer, "window", "absent") for mixer in gpt.mixers()]
+    assert windows == [3, 5, None, 3, 5, None, 3]
+
+
+def test_each_layer_has_the_cache_its_own_attention_needs(tiny: Tiny):
+    attention = {"type": "alternating", "of": [local(3), "grouped_query"]}
+    caches = tiny(attention=attention, n_layers=4).build().new_caches(20)
+    assert [cache.capacity for cache in caches] == [3, 20, 3, 20]
+
+
+def test_it_needs_something_to_alternate(tiny: Tiny):
+    with pytest.raises(ValueError, match=r"^attention\.of: "):
+        tiny(attention={"type": "alternating", "of": []})
+    with pytest.raises(ValueError, match=r"^attention\.of: Field required"):
+        tiny(attention="alternating")
