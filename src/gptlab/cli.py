@@ -1,0 +1,225 @@
+"""The command `gptlab`: verbs and `path.to.setting=value`. No logic of its own.
+
+Nothing here imports torch until a verb needs it, so that help is quick.
+
+Exit codes: 0 done, 1 failed, 2 the user's mistake, 130 and 143 stopped by Ctrl-C or SIGTERM.
+"""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from gptlab.train.run import Outcome
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+SETTINGS = {"ignore_unknown_options": True}  # `--model.positions=rotary` is a setting
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a function a verb of the command line: a user's mistake is one line and exit code 2."""
+
+    @wraps(function)
+    def guarded(*args: Any, **options: Any) -> None:
+        try:
+            function(*args, **options)
+        except KeyboardInterrupt:
+            _fail("stopped", 128 + signal.SIGINT)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except (ValueError, OSError) as error:
+            _fail(f"error: {error}", 2)
+        except (FloatingPointError, MemoryError) as error:
+            _fail(f"failed: {error}", 1)
+
+    return app.command(context_settings=SETTINGS)(guarded)
+
+
+Target = Annotated[str, typer.Argument(help="A recipe, a run folder or a config file.")]
+Settings = Annotated[
+    list[str] | None, typer.Argument(help="Settings, as path.to.setting=value.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@verb
+def train(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE] [SETTING=VALUE]...",
+            help="A recipe or a config file (default: quickstart), then settings.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the model and its cost; train nothing.")
+    ] = False,
+) -> None:
+    """Train a recipe in a new folder runs/NAME."""
+    target, settings = _split(words or [])
+    if dry_run:
+        return show(target, settings)
+    from gptlab.recipes import open_recipe
+    from gptlab.runs.folder import free_name
+    from gptlab.train.run import start_run
+
+    base = open_recipe(target)
+    recipe = base.override(settings)
+    if recipe.name == base.name:  # not chosen by the user, so a free one will do
+        recipe = recipe.but(name=free_name(Path("runs"), recipe.name))
+    _end(start_run(recipe, say=_say, origin=base.name))
+
+
+@verb
+def resume(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], settings: Settings = None
+) -> None:
+    """Go on with a run after Ctrl-C, a kill or a power cut, exactly where it stopped."""
+    from gptlab.train.run import resume_run
+
+    _end(resume_run(run, settings or [], say=_say))
+
+
+@verb
+def show(target: Target, settings: Settings = None, json: Json = False) -> None:
+    """Explain a model: config, wiring, parameters, FLOPs, memory."""
+    from gptlab.recipes import open_recipe
+    from gptlab.show.model import show as show_model
+
+    show_model(open_recipe(target).override(settings or []), json)
+
+
+@verb
+def diff(a: Target, b: Target) -> None:
+    """Tell what separates two recipes, two runs, or a recipe and a run."""
+    from gptlab.show.diff import diff as show_diff
+
+    show_diff(a, b)
+
+
+@verb
+def parts(slot: Annotated[str | None, typer.Argument(help="Only this slot.")] = None) -> None:
+    """List the parts that a model can be made of, with their settings."""
+    from gptlab.show.parts import parts as show_parts
+
+    show_parts(slot)
+
+
+@verb
+def recipes() -> None:
+    """List the recipes."""
+    from gptlab.show.recipes import show_recipes
+
+    show_recipes()
+
+
+@verb
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List the runs: recipe, parameters, tokens, losses, time, state."""
+    from gptlab.show.runs import show_runs
+
+    show_runs(folder, json)
+
+
+@verb
+def generate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    max_tokens: Annotated[int, typer.Option(help="How many tokens to write.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Choose among this many tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Choose among this much probability.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Leave out what is this much less likely than the best.")
+    ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="How many texts.")] = 1,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Let a trained model write."""
+    from gptlab.generate import load
+
+    model = load(run, checkpoint, device)
+    options: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "stop": tuple(stop or ()),
+        "seed": seed,
+    }
+    if samples == 1:
+        pieces = model.stream(prompt, **options)
+        first = next(pieces, "")  # a mistake is found before anything is printed
+        print(prompt, first, sep="", end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return
+    for number, text in enumerate(model.generate(prompt, n=samples, **options), 1):
+        print(f"--- sample {number}\n{prompt}{text}\n")
+
+
+@verb
+def doctor() -> None:
+    """Print what this machine can do, as a block to paste into a bug report."""
+    from gptlab.show.doctor import doctor as show_doctor
+
+    show_doctor()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    app(args=arguments)
+
+
+def _split(words: list[str]) -> tuple[str, list[str]]:
+    """Part the target, if the first word is one, from the settings."""
+    if words and "=" not in words[0]:
+        return words[0], words[1:]
+    return "quickstart", words
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    _say(text)
+    raise SystemExit(code) from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _end(outcome: "Outcome") -> None:
+    """Say how a run ended and how to go on; exit 130 or 143 after a signal."""
+    path = outcome.run.path
+    if outcome.reason == "done":
+        print(f"\nA sample of what it writes now:\n\n{outcome.session.sample()}\n", flush=True)
+        _say(f"done: {path}; let it write more with: gptlab generate {path} --prompt TEXT")
+    elif outcome.reason == "max_seconds":
+        _say(f"train.max_seconds reached; go on with: gptlab resume {path} train.max_seconds=null")
+    else:
+        _say(f"saved after step {outcome.session.step}; go on with: gptlab resume {path}")
+        raise SystemExit(128 + signal.Signals[outcome.reason])

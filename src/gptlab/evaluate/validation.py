@@ -1,0 +1,57 @@
+"""Validation: the loss on the whole fixed validation set, in a fixed order.
+
+Each token but the first is predicted once, in windows of the model's context that follow one
+another. Losses are added up in float64, so that the result does not depend on how many windows are
+computed at once.
+
+B windows, T tokens of a window.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from gptlab.model.gpt import GPT
+
+LOGITS_AT_ONCE = 2**24  # elements: bounds the memory of an evaluation
+
+
+@torch.inference_mode()
+def validation_loss(
+    model: GPT,
+    tokens: np.ndarray,
+    rows: int | None = None,
+    stop: Callable[[], object] = lambda: None,
+) -> float | None:
+    """Compute the mean loss in nats per token; None if `stop()` turns true on the way.
+
+    `rows`: windows computed at once, by default as many as memory allows. Dropout is off.
+    """
+    T = model.context_length
+    device = model.embedding.weight.device
+    rows = rows or max(1, LOGITS_AT_ONCE // (T * model.embedding.num_embeddings))
+    n_targets = len(tokens) - 1
+    full = n_targets // T
+    was_training = model.training
+    model.eval()
+    total = 0.0
+    spans = [(i * T, min(i + rows, full) * T) for i in range(0, full, rows)]
+    if n_targets % T:
+        spans.append((full * T, n_targets))
+    for start, end in spans:
+        if stop():
+            model.train(was_training)
+            return None
+        width = min(T, end - start)
+        span = torch.from_numpy(tokens[start : end + 1].astype(np.int64)).to(device)
+        x_BT, y_BT = span[:-1].view(-1, width), span[1:].view(-1, width)
+        total += model.loss(x_BT, y_BT, reduction="none").double().sum().item()
+    model.train(was_training)
+    return total / n_targets
+
+
+def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
+    """Convert a loss to bits per byte of text, which no tokenizer can flatter."""
+    return nats_per_token * n_tokens / n_bytes / math.log(2)

@@ -1,0 +1,44 @@
+"""The environment of a run: what it ran on and with, written beside its results."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gptlab
+from gptlab import machine
+from gptlab.data.corpus import Corpus
+from gptlab.tokenizer import Encoder
+
+
+def describe_environment(
+    corpus: Corpus, encoder: Encoder, device: torch.device, precision: str
+) -> dict[str, Any]:
+    """Collect versions, the machine, the code's commit, and hashes of the data and tokenizer."""
+    return {
+        "gptlab": gptlab.__version__,
+        "git_commit": git_commit(),
+        "data_sha256": corpus.fingerprint,
+        "tokenizer_sha256": encoder.fingerprint(),
+        "device": device.type,
+        "precision": precision,
+        "machine": machine.describe(),
+    }
+
+
+def git_commit() -> str | None:
+    """Name the commit of gptlab's source, with `+changes` if it was edited; None outside git."""
+    folder = Path(gptlab.__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if not git("ls-files", "config.py"):  # installed inside somebody else's repository
+            return None
+        commit = git("rev-parse", "HEAD")
+        return f"{commit}+changes" if git("status", "--porcelain", "--", ".") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return None

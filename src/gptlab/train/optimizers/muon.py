@@ -1,0 +1,50 @@
+"""Muon: orthogonalised momentum for the matrices inside blocks, AdamW for the rest.
+
+Keller Jordan, https://kellerjordan.github.io/posts/muon/; steps are scaled to AdamW's size
+(arXiv:2502.16982), so that one learning rate suits both.
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import nn
+
+from gptlab.train.optimizers import Optimizer, OptimizerSet, fused_adamw
+from gptlab.train.optimizers.adamw import Beta
+
+
+class Muon(Optimizer):
+    """The settings of Muon, and of the AdamW beside it.
+
+    `adamw_lr`: the peak learning rate of everything but the matrices inside blocks; null: `lr`.
+    `momentum`: Muon's, with Nesterov's form. `newton_schulz_steps`: how often the iteration runs
+    that makes a matrix orthogonal.
+    """
+
+    momentum: Beta = 0.95
+    newton_schulz_steps: Annotated[int, Field(gt=0, le=20)] = 5
+    adamw_lr: PositiveFloat | None = None
+    beta1: Beta = 0.9
+    beta2: Beta = 0.95
+    eps: PositiveFloat = 1e-8
+
+    def build(self, model: nn.Module) -> OptimizerSet:
+        parameters = dict(model.named_parameters())
+        inside = [
+            name for name, p in parameters.items() if name.startswith("blocks.") and p.ndim == 2
+        ]
+        rest = [name for name in parameters if name not in inside]
+        muon = torch.optim.Muon(
+            [parameters[name] for name in inside],
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            ns_steps=self.newton_schulz_steps,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        betas = (self.beta1, self.beta2)
+        others = fused_adamw(
+            model, rest, self.adamw_lr or self.lr, betas, self.eps, self.weight_decay
+        )
+        return OptimizerSet(model, [muon, others])

@@ -1,0 +1,27 @@
+"""Ctrl-C and SIGTERM: the first finishes the step and saves, the second quits at once."""
+
+import os
+import signal
+from types import FrameType
+from typing import Self
+
+
+class Signals:
+    """While this context is open, `received` holds the signal that asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> Self:
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._receive) for number in wanted}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = signal.Signals(number)

@@ -1,0 +1,105 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from gptlab.config import variant_names
+from gptlab.model.gpt import GPT
+from gptlab.train.optimizers import Optimizer
+from gptlab.train.optimizers.adamw import AdamW
+from gptlab.train.optimizers.muon import Muon
+from gptlab.train.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def gradients(model: GPT, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def build(tiny_recipe: MakeRecipe) -> GPT:
+    return tiny_recipe("model.norm=layer_norm").but(seed=0).build()
+
+
+@pytest.mark.parametrize("name", variant_names(Optimizer))
+def test_only_matrices_decay(name: str, tiny_recipe: MakeRecipe):
+    """With zero gradients a step shrinks matrices by lr * decay and leaves vectors alone."""
+    model = build(tiny_recipe)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizers = Optimizer.parse({"type": name, "lr": 0.01, "weight_decay": 0.5}).build(model)
+    optimizers.step()
+    for name_, parameter in model.named_parameters():
+        factor = 1 - 0.01 * 0.5 if parameter.ndim >= 2 else 1.0
+        torch.testing.assert_close(parameter, before[name_] * factor, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", variant_names(Optimizer))
+def test_every_parameter_moves_and_gradients_are_forgotten(name: str, tiny_recipe: MakeRecipe):
+    model = build(tiny_recipe)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    gradients(model)
+    optimizers = Optimizer.parse(name).build(model)
+    optimizers.step()
+    for name_, parameter in model.named_parameters():
+        assert not torch.equal(parameter, before[name_]), name_
+        assert parameter.grad is None
+
+
+@pytest.mark.parametrize("name", variant_names(Optimizer))
+def test_state_by_name_restores_the_next_step(name: str, tiny_recipe: MakeRecipe):
+    model, other = build(tiny_recipe), build(tiny_recipe)
+    config = Optimizer.parse(name)
+    optimizers = config.build(model)
+    for seed in (0, 1):
+        gradients(model, seed)
+        optimizers.step()
+    other.load_state_dict(model.state_dict())
+    restored = config.build(other)
+    restored.load_state({key: value.clone() for key, value in optimizers.state().items()})
+    for each, its in ((model, optimizers), (other, restored)):
+        gradients(each, 2)
+        its.step()
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert restored.state().keys() == optimizers.state().keys()
+
+
+def test_the_multiplier_scales_every_peak(tiny_recipe: MakeRecipe):
+    optimizers = Muon(lr=0.4, adamw_lr=0.2).build(build(tiny_recipe))
+    optimizers.set_lr(0.5)
+    optimizers.set_lr(0.25)
+    rates = {group["lr"] for each in optimizers.optimizers for group in each.param_groups}
+    assert rates == {0.1, 0.05}
+
+
+def test_muon_takes_the_matrices_inside_blocks(tiny_recipe: MakeRecipe):
+    model = build(tiny_recipe)
+    muon, rest = Muon().build(model).optimizers
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in taken}
+    assert names == {n for n, p in model.named_parameters() if "blocks." in n and p.ndim == 2}
+    left = {id(p) for group in rest.param_groups for p in group["params"]}
+    assert not taken & left
+    assert len(taken) + len(left) == len(list(model.parameters()))
+
+
+def test_adamw_takes_the_step_of_its_paper():
+    model = nn.Linear(3, 2, bias=False, dtype=torch.float64)
+    weight = model.weight.detach().clone()
+    optimizers = AdamW(lr=0.1, weight_decay=0.2, beta1=0.8, beta2=0.9, eps=1e-3).build(model)
+    m = v = torch.zeros_like(weight)
+    for step in (1, 2, 3):
+        gradient = torch.randn(
+            2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(step)
+        )
+        m, v = 0.8 * m + 0.2 * gradient, 0.9 * v + 0.1 * gradient**2
+        update = (m / (1 - 0.8**step)) / ((v / (1 - 0.9**step)).sqrt() + 1e-3)
+        weight = weight - 0.1 * 0.2 * weight - 0.1 * update
+        model.weight.grad = gradient
+        optimizers.step()
+    torch.testing.assert_close(model.weight.detach(), weight)

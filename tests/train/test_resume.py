@@ -1,0 +1,229 @@
+"""A resumed run equals an uninterrupted one, bit for bit (F2, F10)."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gptlab.runs import checkpoint
+from gptlab.runs.folder import RunFolder
+from gptlab.train.recipe import Recipe
+from gptlab.train.run import resume_run, start_run
+
+MakeRecipe = Callable[..., Recipe]
+TIMING = ("seconds", "tokens_per_second", "model_flops_utilization")
+
+
+def quiet(text: str) -> None:
+    """Say nothing."""
+
+
+def metrics(path: Path) -> list[dict[str, object]]:
+    lines = RunFolder.open(path).metrics()[0]
+    return [{k: v for k, v in line.items() if k not in TIMING} for line in lines]
+
+
+def last_files(path: Path) -> dict[str, bytes]:
+    _, newest = checkpoint.every(path / "checkpoints")[-1]
+    return {file.name: file.read_bytes() for file in newest.glob("*.safetensors")}
+
+
+def assert_same_end(a: Path, b: Path) -> None:
+    assert metrics(a) == metrics(b)
+    one, other = last_files(a), last_files(b)
+    assert (
+        one.keys()
+        == other.keys()
+        == {"model.safetensors", "optimizer.safetensors", "random.safetensors"}
+    )
+    for name, content in one.items():
+        assert content == other[name], name
+
+
+CONFIGS = {
+    "adamw cosine": ("optimizer=adamw", "schedule=cosine", "schedule.warmup=0.2"),
+    "muon wsd": ("optimizer=muon", "schedule=wsd", "schedule.decay=0.5"),
+    "constant, accumulated, dropout": (
+        "schedule=constant",
+        "train.micro_batch_tokens=8",
+        "model.dropout=0.3",
+    ),
+    "modern parts": (
+        "model.positions=rotary",
+        "model.norm=rms_norm",
+        "model.mlp=swiglu",
+        "model.attention.window=3",
+        "model.attention.n_kv_heads=1",
+        "model.attention.qk_norm=rms_norm",
+        "model.head=untied",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def short_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text whose epoch is 8 steps long, so that 20 steps cross the end of two."""
+    path = tmp_path_factory.mktemp("short") / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 7, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("settings", CONFIGS.values(), ids=CONFIGS.keys())
+def test_resume_from_every_step(
+    settings: tuple[str, ...], tiny_recipe: MakeRecipe, short_text: Path, tmp_path: Path
+):
+    recipe = tiny_recipe(
+        f"data.path={short_text}",
+        *settings,
+        "train.steps=20",
+        "train.checkpoint_every=1",
+        "train.keep_last=20",
+        "name=whole",
+    )
+    whole = start_run(recipe, tmp_path, say=quiet).run.path
+    assert [step for step, _ in checkpoint.every(whole / "checkpoints")] == list(range(1, 21))
+    for step in range(1, 20):
+        part = tmp_path / f"from-{step}"
+        shutil.copytree(whole, part)
+        for saved, path in checkpoint.every(part / "checkpoints"):
+            if saved > step:
+                shutil.rmtree(path)
+        assert resume_run(part, say=quiet).reason == "done"
+        assert_same_end(whole, part)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_fifty_kills_at_random_moments(tiny_recipe: MakeRecipe, tmp_path: Path):
+    """Kill the process 50 times, saves included; the run still ends as if nothing had happened."""
+    recipe = tiny_recipe(
+        "train.steps=500",
+        "train.checkpoint_every=1",
+        "train.evaluate_every=50",
+        "train.sample_tokens=0",
+    )
+    whole = start_run(recipe.but(name="whole"), tmp_path, say=quiet).run.path
+    draw, kills, broken = random.Random(0), 0, tmp_path / "broken"
+
+    def live() -> None:
+        if broken.exists():
+            resume_run(broken, say=quiet)
+        else:
+            start_run(recipe.but(name="broken"), tmp_path, say=quiet)
+
+    while True:
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            try:
+                live()
+            finally:
+                os._exit(0)
+        if kills < 50:
+            time.sleep(draw.uniform(0.03, 0.15))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            break
+        kills += 1
+    if kills < 50:
+        pytest.fail(f"the run was over after {kills} kills: make it longer")
+    assert RunFolder.open(broken).state() == "done"
+    assert_same_end(whole, broken)
+
+
+def test_a_killed_run_is_called_interrupted(tiny_recipe: MakeRecipe, tmp_path: Path):
+    run = start_run(tiny_recipe("name=a"), tmp_path, say=quiet).run
+    assert run.state() == "done"
+    run.write_status("running", 3)
+    assert run.state() == "interrupted"
+
+
+def test_longer_than_planned(tiny_recipe: MakeRecipe, tmp_path: Path):
+    path = start_run(tiny_recipe("name=a", "schedule=constant"), tmp_path, say=quiet).run.path
+    assert resume_run(path, say=quiet).session.step == 12
+    assert resume_run(path, ["train.steps=15"], say=quiet).session.step == 15
+    whole = tiny_recipe("name=b", "schedule=constant", "train.steps=15")
+    assert last_files(start_run(whole, tmp_path, say=quiet).run.path) == last_files(path)
+    assert RunFolder.open(path).config_tree()["train"]["steps"] == 15
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.d_model=32",
+        "model.norm=rms_norm",
+        "model.dropout=0.1",
+        "optimizer.lr=0.5",
+        "optimizer=muon",
+        "schedule=constant",
+        "seed=4",
+        "train.batch_tokens=64",
+        "train.precision=bf16",
+        "data.val_fraction=0.2",
+        "tokenizer=byte",
+        "name=other",
+    ],
+)
+def test_what_changes_the_run_is_refused(change: str, tiny_recipe: MakeRecipe, tmp_path: Path):
+    path = start_run(tiny_recipe("name=a", "train.steps=1"), tmp_path, say=quiet).run.path
+    setting = change.partition("=")[0]
+    with pytest.raises(ValueError, match=rf"^{setting}.*cannot be changed on resuming"):
+        resume_run(path, [change], say=quiet)
+
+
+def test_changed_text_is_refused(tiny_recipe: MakeRecipe, text_file: Path, tmp_path: Path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text(text_file.read_text(), encoding="utf-8")
+    recipe = tiny_recipe("name=a", f"data.path={mine}", "train.steps=1")
+    path = start_run(recipe, tmp_path, say=quiet).run.path
+    mine.write_text(text_file.read_text()[1:] + "a", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"the text of .* has changed"):
+        resume_run(path, ["train.steps=2"], say=quiet)
+    assert (
+        resume_run(path, ["train.steps=2", f"data.path={text_file}"], say=quiet).session.step == 2
+    )
+
+
+def test_changed_tokenizer_is_refused(tiny_recipe: MakeRecipe, tmp_path: Path):
+    recipe = tiny_recipe("name=a", "train.steps=1")
+    run = start_run(recipe, tmp_path, say=quiet).run
+    file = run.tokenizer / "tokenizer.json"
+    tree = json.loads(file.read_text())
+    text = json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
+    assert text == file.read_text()
+    file.write_text(text.replace('"a', '"', 1) if '"a' in text else text.replace("a", "", 1))
+    with pytest.raises(ValueError, match="tokenizer"):
+        resume_run(run.path, ["train.steps=2"], say=quiet)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny_recipe: MakeRecipe, tmp_path: Path):
+    whole = start_run(tiny_recipe("name=a"), tmp_path, say=quiet).run.path
+    part = tmp_path / "part"
+    shutil.copytree(whole, part)
+    (step, newest) = checkpoint.every(part / "checkpoints")[-1]
+    assert step == 12
+    weights = bytearray((newest / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (newest / "model.safetensors").write_bytes(weights)
+    said: list[str] = []
+    resume_run(part, say=said.append)
+    assert any("step-00000012" in text and "passed over" in text for text in said)
+    assert_same_end(whole, part)
+
+
+def test_a_run_without_a_checkpoint_starts_again(tiny_recipe: MakeRecipe, tmp_path: Path):
+    whole = start_run(tiny_recipe("name=a"), tmp_path, say=quiet).run.path
+    part = tmp_path / "part"
+    shutil.copytree(whole, part)
+    shutil.rmtree(part / "checkpoints")
+    said: list[str] = []
+    resume_run(part, say=said.append)
+    assert any("no checkpoint" in text for text in said)
+    assert_same_end(whole, part)
