@@ -25,7 +25,7 @@ class Batches:
     def __init__(self, tokens: np.ndarray, context_length: int, batch_size: int, seed: int):
         n_tokens = len(tokens)
         assert n_tokens > context_length, f"{n_tokens} tokens for windows of {context_length}"
-        self.tokens = np.asarray(tokens)
+        self.tokens = tokens
         self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
         self.windows_per_epoch = max(1, n_tokens // context_length - 1)
         self._n_phases = n_tokens - self.windows_per_epoch * context_length

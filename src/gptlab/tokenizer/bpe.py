@@ -120,20 +120,20 @@ _ALPHABET = sorted(_BYTE_OF)
 
 
 def _tokens(merges: list[Merge]) -> list[str]:
-    return list(dict.fromkeys([*_ALPHABET, *(a + b for a, b in merges)]))
+    return [*_ALPHABET, *(a + b for a, b in merges)]
 
 
 def _check_merges(pairs: list[Any]) -> list[Merge]:
-    """Let only merges of tokens known before them pass, each once."""
-    known, merges = set(_ALPHABET), dict[Merge, None]()
+    """Let merges pass that make a new token of two known ones: training makes no others."""
+    known, merges = set(_ALPHABET), list[Merge]()
     for pair in pairs:
         match pair:
-            case [str(a), str(b)] if a in known and b in known and (a, b) not in merges:
-                merges[a, b] = None
+            case [str(a), str(b)] if a in known and b in known and a + b not in known:
+                merges.append((a, b))
                 known.add(a + b)
             case _:
-                raise ValueError(f"merge {len(merges):,} is not one of two known tokens")
-    return list(merges)
+                raise ValueError(f"merge {len(merges):,} makes no new token of two known ones")
+    return merges
 
 
 def _tree(pattern: str, merges: list[Merge]) -> dict[str, Any]:
