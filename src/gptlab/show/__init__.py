@@ -1,0 +1,1 @@
+"""What the command prints when it explains: a model, a difference, the parts, the machine."""
