@@ -104,10 +104,15 @@ def die_halfway(name: str, change: Change, given: tuple[Any, ...]) -> None:
 
 
 def halve(name: str, change: Change, given: tuple[Any, ...]) -> None:
-    """Make a change, of a file's content one half."""
+    """Make a change; of a file's content, or of removing a folder, one half."""
+    path: Path = given[0]
+    if name == "remove" and path.is_dir():
+        for file in sorted(path.iterdir())[:2]:
+            file.unlink()
+        return
     change(*given)
     if name in CONTENT:
-        os.truncate(given[0], given[0].stat().st_size // 2)
+        os.truncate(path, path.stat().st_size // 2)
 
 
 class PowerCut:

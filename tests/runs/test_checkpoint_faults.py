@@ -27,6 +27,7 @@ from disk import (
 )
 
 from gptlab.runs import checkpoint, files
+from gptlab.runs.manifest import is_valid
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 Work = Callable[[Path], None]
@@ -64,6 +65,8 @@ def assert_nothing_is_lost(folder: Path, work: Work, finished: bool) -> None:
     """The newest whole checkpoint is the old or the new one; all that has a name is whole."""
     warnings: list[str] = []
     found = checkpoint.newest(folder, warnings.append)
+    for step, path in checkpoint.every(folder):
+        assert is_valid(path) or (work is save_over_a_damaged_one and step == 20)
     assert warnings == [] or (work is save_over_a_damaged_one and len(warnings) == 1)
     if found is None:
         assert work is save_the_first
