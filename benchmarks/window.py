@@ -38,7 +38,7 @@ def measure(T: int, window: int | None, runs: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Windowed against full attention, in training.")
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096, 16384])
     parser.add_argument("--runs", type=int, default=7)

@@ -82,6 +82,24 @@ def available_memory() -> int | None:
     return min(int(available[1]) * 1024, total_memory()) if available else None
 
 
+def choose_device(name: str, setting: str) -> str:
+    """Turn `auto` into `cuda` or `cpu`; ValueError, naming the setting, for what is not here."""
+    import torch
+
+    has = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return "cuda" if has["cuda"] else "cpu"
+    if name not in has:
+        raise ValueError(f"{setting}={name} must be auto, {', '.join(has)}")
+    if not has[name]:
+        raise ValueError(f"{setting}={name}, but there is none here: use {setting}=cpu")
+    return name
+
+
 def bf16_is_fast(device: str) -> bool:
     """Tell whether bfloat16 pays on a `cpu`, `cuda` or `mps` device.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from gptlab import machine
 from gptlab.config import Config
 from gptlab.generate.language_model import LanguageModel
 from gptlab.model.gpt import GPT, Model
@@ -32,7 +33,7 @@ def load(path: str | Path, checkpoint: str = "last", device: str = "auto") -> La
     run, a checkpoint that is missing, damaged or of another architecture, and a device that this
     machine does not have.
     """
-    place = choose_device(device)
+    place = machine.choose_device(device, "--device")
     run = RunFolder.open(path)
     tree = run.config_tree()
     config = Saved.parse({name: tree[name] for name in Saved.model_fields if name in tree})
@@ -62,22 +63,6 @@ def find_checkpoint(run: RunFolder, which: str) -> Path:
         return steps[int(which)]
     known = ", ".join(map(str, steps))
     raise ValueError(f"--checkpoint={which} must be last, best or a step that is there: {known}")
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `mps` into a device."""
-    has = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if name == "auto":
-        return torch.device("cuda" if has["cuda"] else "cpu")
-    if name not in has:
-        raise ValueError(f"--device={name} must be auto, {', '.join(has)}")
-    if not has[name]:
-        raise ValueError(f"--device={name}, but there is none here: use --device=cpu")
-    return torch.device(name)
 
 
 def _best_step(run: RunFolder, steps: Mapping[int, Path]) -> int:

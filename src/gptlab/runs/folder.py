@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,17 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, root: Path, name: str, config_yaml: str) -> "RunFolder":
-        """Make the folder `root/name` with its config, at once. Raises ValueError if it exists."""
+    def create(
+        cls,
+        root: Path,
+        name: str,
+        config_yaml: str,
+        fill: Callable[["RunFolder"], None] = lambda run: None,
+    ) -> "RunFolder":
+        """Make the folder `root/name` with its config, and with what `fill` writes, at once.
+
+        Raises ValueError if it exists.
+        """
         check_free(root, name)
         path = root / name
         temporary = root / files.temporary_name(name)
@@ -48,6 +57,7 @@ class RunFolder:
             root.mkdir(parents=True, exist_ok=True)
             files.make_folder(temporary)
             files.replace(temporary / CONFIG, config_yaml.encode())
+            fill(cls(temporary))
             files.rename(temporary, path)
             files.sync_folder(root)
         except OSError as error:

@@ -12,17 +12,6 @@ import torch
 from gptlab import machine
 
 
-def choose_device(device: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `mps` into a device; ValueError if it is not there."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("train.device=cuda, but there is no CUDA GPU here; use train.device=cpu")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("train.device=mps, but there is no Apple GPU here; use train.device=cpu")
-    return torch.device(device)
-
-
 def choose_precision(precision: str, device: torch.device, warn: Callable[[str], None]) -> str:
     """Turn `auto`, `float32` or `bf16` into `float32` or `bf16`, by a probe of the machine."""
     if precision == "float32":

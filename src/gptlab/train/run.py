@@ -1,6 +1,7 @@
 """Run a recipe from start to end, or go on with a run folder."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def _finish(session: Session) -> Outcome:
         try:
             reason = train(session, report)
         except BaseException as error:
-            run.write_status("failed", session.step, f"{type(error).__name__}: {error}")
+            with suppress(OSError):  # the folder itself may be what failed
+                run.write_status("failed", session.step, f"{type(error).__name__}: {error}")
             raise _explained(error, session) from error
         finally:
             report.close()

@@ -23,7 +23,7 @@ from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder
 from gptlab.train.environment import describe_environment
 from gptlab.train.optimizers import OptimizerSet
-from gptlab.train.precision import choose_device, choose_precision
+from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -149,7 +149,7 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     check_free(root, recipe.name)
     check_fits(recipe.resolved().model, machine.total_memory())
     source = recipe.train.init_from
-    device = choose_device(recipe.train.device)
+    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
     precision = choose_precision(recipe.train.precision, device, say)
     say("reading the text")
     if source is None:
@@ -159,11 +159,14 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
         corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
     recipe = recipe.with_vocab_size(encoder.vocab_size)
     model, batches = initial_model(recipe, device), _batches(recipe, corpus)
-    run = RunFolder.create(root, recipe.name, recipe.to_yaml())
-    encoder.save(run.tokenizer)
-    environment = describe_environment(corpus, encoder, device, precision)
-    n_parameters = sum(p.numel() for p in model.parameters())
-    run.write_environment({"recipe": origin, "parameters": n_parameters, **environment})
+    facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
+    facts |= describe_environment(corpus, encoder, device, precision)
+
+    def fill(run: RunFolder) -> None:
+        encoder.save(run.tokenizer)
+        run.write_environment(facts)
+
+    run = RunFolder.create(root, recipe.name, recipe.to_yaml(), fill)
     return _assemble(recipe, run, model, encoder, corpus, batches, precision)
 
 
@@ -178,7 +181,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
             f"{path}={after} cannot be changed on resuming {run.path} (it is {before}); start a "
             f"new run with train.init_from={run.path} instead"
         )
-    device = choose_device(recipe.train.device)
+    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
     precision = choose_precision(recipe.train.precision, device, say)
     say("reading the text")
     encoder = recipe.tokenizer.load(run.tokenizer)

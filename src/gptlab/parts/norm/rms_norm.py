@@ -4,7 +4,7 @@ y = gain * x / sqrt(mean(x^2) + eps), over the last axis.
 """
 
 from pydantic import PositiveFloat
-from torch import nn
+from torch import Tensor, nn
 
 from gptlab.parts.norm import Norm
 
@@ -15,4 +15,11 @@ class RMSNorm(Norm):
     eps: PositiveFloat = 1e-5
 
     def build(self, width: int) -> nn.Module:
-        return nn.RMSNorm(width, eps=self.eps)
+        return RMSNormLayer(width, eps=self.eps)
+
+
+class RMSNormLayer(nn.RMSNorm):
+    """Computes in the gain's type, float32 under autocast, and answers in the input's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
