@@ -128,6 +128,8 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path):
         ("sizes: [1, two]", "sizes.1: Input should be a valid integer"),
         ("rate: [", "not valid YAML: while parsing"),
         ("rate: 1\nrate: 2", "not valid YAML: given more than once: rate"),
+        ("count: &a 1\nlimit: *a", "not valid YAML: aliases (*a) are not allowed in a config"),
+        ("count: !!int 1", "not valid YAML: tags (tag:yaml.org,2002:int) are not allowed"),
         ("", "Input should be a valid dictionary"),
         ("- 1", "Input should be a valid dictionary"),
     ],
@@ -266,9 +268,10 @@ def test_nearest_offers_nothing_when_nothing_is_near():
 
 # Malicious and absurd configs (they end at once and run nothing)
 
-BOMB = "a: &a [x, x]\n" + "".join(
-    f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(24)
-)
+NINE_TIMES = [
+    f"&{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+]
+BOMB = f"sizes: [&a [x], {', '.join(NINE_TIMES)}]"  # stands for 9^8 texts
 MALICIOUS = {
     "python object": "name: !!python/object/apply:os.system ['touch CANARY']",
     "python object, long form": "name: !<tag:yaml.org,2002:python/object/apply:os.mkdir> [CANARY]",
