@@ -4,16 +4,12 @@ A `Config` is a group of settings. A `Part` is a config whose variant is chosen 
 file: the folder is the registry, nothing is listed anywhere.
 """
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Self, TypeVar, cast
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-MAX_YAML_BYTES = 50_000  # a resolved config has about 3,000; reading these takes below a second
-MAX_YAML_DEPTH = 50
+from gptlab.plain_yaml import dump_yaml, load_yaml
+from gptlab.plain_yaml import read_yaml_file as read_yaml_file
 
 
 class Config(BaseModel):
@@ -53,13 +49,12 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """Write the whole tree, every default included."""
-        tree = self.model_dump(mode="json")
-        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def from_yaml(cls, text: str) -> Self:
         """Read what `to_yaml` wrote. Raises ValueError naming the setting that is wrong."""
-        return cls.parse(_load_yaml(text))
+        return cls.parse(load_yaml(text))
 
     @classmethod
     def parse(cls, tree: Any) -> Self:
@@ -85,7 +80,7 @@ class Config(BaseModel):
             if not path or not separator:
                 raise ValueError(f"{assignment!r} is not of the form path.to.setting=value")
             try:
-                _assign(tree, path.split("."), _load_yaml(value))
+                _assign(tree, path.split("."), load_yaml(value))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
         return self.parse(tree)
@@ -166,19 +161,6 @@ def differences(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def read_yaml_file(path: Path) -> Any:
-    """Read a small YAML file as plain data. Raises ValueError naming the file."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_YAML_BYTES + 1)
-        _check_size(len(content))
-        return _load_yaml(content.decode())
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text file") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
 def nearest(name: str, known: Sequence[str]) -> str:
     """Phrase a suggestion: `; did you mean 'x'?`, or nothing."""
     close = get_close_matches(name, known, n=1, cutoff=0.5)
@@ -197,64 +179,6 @@ def _is_slot(part: type[Part]) -> bool:
 def _slot_of(variant: type[P]) -> type[P]:
     bases = (base for base in variant.__mro__[1:] if issubclass(base, Part) and _is_slot(base))
     return cast(type[P], next(bases))
-
-
-_PLAIN = {  # YAML 1.2's plain values, and 3e-4; not 1.1's `no`, 12:30 and 2024-01-01
-    "null": r"~|null|Null|NULL|",
-    "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?(0|[1-9]\d*)",
-    "float": r"[-+]?((\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
-}
-_RESOLVERS = {
-    None: [(f"tag:yaml.org,2002:{kind}", re.compile(f"({p})$")) for kind, p in _PLAIN.items()]
-}
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data: no aliases (a few can stand for gigabytes), no tags, no name given twice."""
-
-    yaml_implicit_resolvers = _RESOLVERS
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.events.AliasEvent):
-            raise ValueError(f"aliases (*{event.anchor}) are not allowed in a config")
-        if getattr(event, "tag", None):
-            raise ValueError(f"tags ({event.tag}) are not allowed in a config")
-        self.depth += 1
-        if self.depth > MAX_YAML_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_YAML_DEPTH} levels")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep)
-        counts = Counter(self.construct_object(name) for name, _ in node.value)
-        repeated = [str(name)[:80] for name, count in counts.items() if count > 1]
-        if repeated:
-            raise ValueError(f"given more than once: {', '.join(repeated)}")
-        return mapping
-
-
-class _Dumper(yaml.SafeDumper):
-    """Puts in quotes whatever text our loader, or another one, would not read as text."""
-
-    yaml_implicit_resolvers = yaml.SafeDumper.yaml_implicit_resolvers | _RESOLVERS
-
-
-def _load_yaml(text: str) -> Any:
-    _check_size(len(text))
-    try:
-        return _Loader(text).get_single_data()
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_YAML_BYTES:
-        raise ValueError(f"larger than {MAX_YAML_BYTES:,} bytes, too large for a config")
 
 
 def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from gptlab.config import read_yaml_file
+from gptlab.plain_yaml import read_yaml_file
 from gptlab.runs import files
 
 State = Literal["running", "done", "stopped", "failed"]
