@@ -8,7 +8,7 @@ from gptlab.parts.positions import PositionScheme
 
 @dataclass(frozen=True)
 class Needs:
-    """The model's sizes, its norm, and its positions; given to every part's `build`."""
+    """The model's sizes, its norm, and its positions, for parts that are built once per layer."""
 
     d_model: int
     n_layers: int

@@ -1,4 +1,7 @@
-"""GPT-2: N(0, 0.02) everywhere, residual outputs smaller by sqrt(2 L), for L layers."""
+"""GPT-2: N(0, 0.02), residual outputs smaller by sqrt(2 L), for L layers (Radford et al., 2019).
+
+Positions too start with 0.02, as in later code; OpenAI's own draws them with 0.01.
+"""
 
 import math
 

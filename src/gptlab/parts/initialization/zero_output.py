@@ -1,4 +1,4 @@
-"""Zero residual outputs: every block starts as the identity (Fixup, arXiv:1901.09321; muP)."""
+"""Zero residual outputs: no branch adds anything at first (Fixup, arXiv:1901.09321)."""
 
 from pydantic import PositiveFloat
 
