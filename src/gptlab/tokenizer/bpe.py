@@ -139,20 +139,6 @@ def _check_merges(pairs: list[Any]) -> list[Merge]:
 def _tree(pattern: str, merges: list[Merge]) -> dict[str, Any]:
     """Describe the tokenizer in Hugging Face's format."""
     tokens = _tokens(merges)
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    words = {
-        "type": "Split",
-        "pattern": {"Regex": GPT4_PATTERN},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    splitters = {
-        "gpt2": byte_level | {"use_regex": True},
-        "gpt4": {
-            "type": "Sequence",
-            "pretokenizers": [words, byte_level | {"use_regex": False}],
-        },
-    }
     end_of_text = {
         "id": len(tokens),
         "content": END_OF_TEXT,
@@ -168,9 +154,9 @@ def _tree(pattern: str, merges: list[Merge]) -> dict[str, Any]:
         "padding": None,
         "added_tokens": [end_of_text],
         "normalizer": None,
-        "pre_tokenizer": splitters[pattern],
+        "pre_tokenizer": _splitter(pattern),
         "post_processor": None,
-        "decoder": byte_level | {"use_regex": True},
+        "decoder": _byte_level(use_regex=True),
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -183,6 +169,28 @@ def _tree(pattern: str, merges: list[Merge]) -> dict[str, Any]:
             "vocab": {token: id for id, token in enumerate(tokens)},
             "merges": [list(merge) for merge in merges],
         },
+    }
+
+
+def _splitter(pattern: str) -> dict[str, Any]:
+    """Describe how text is split into words, and words into bytes; gpt2's pattern is built in."""
+    if pattern == "gpt2":
+        return _byte_level(use_regex=True)
+    words = {
+        "type": "Split",
+        "pattern": {"Regex": GPT4_PATTERN},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return {"type": "Sequence", "pretokenizers": [words, _byte_level(use_regex=False)]}
+
+
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": use_regex,
     }
 
 
