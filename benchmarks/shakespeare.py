@@ -1,6 +1,6 @@
 """The final validation loss of the `shakespeare` recipe over several seeds, and its time.
 
-    python benchmarks/shakespeare.py [--seeds 0 1 2] [--data FILE] [SETTING=VALUE ...]
+    python benchmarks/shakespeare.py [SETTING=VALUE ...] [--seeds 0 1 2] [--data FILE]
 
 The loss is that of the whole validation set of tiny Shakespeare (111,540 characters) in windows of
 64. nanoGPT's code at the same sizes, scored the same way, gives 1.898, 1.905 and 1.917.

@@ -1,6 +1,7 @@
 """Every command and every line of Python in the README runs."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def test_the_commands_and_the_python_run(
         assert end.value.code in (None, 0), (verb, words, capsys.readouterr().err)
         assert capsys.readouterr().out.strip() or verb == "resume"
     (python,) = blocks("python")
-    names: dict[str, object] = {}
-    exec(compile(python, "README.md", "exec"), names)  # noqa: S102 - our own text
-    assert sum(p.numel() for p in names["model"].parameters()) == 124_439_808  # pyright: ignore
+    (tmp_path / "example.py").write_text(python, encoding="utf-8")
+    names = runpy.run_path(str(tmp_path / "example.py"))
+    assert sum(p.numel() for p in names["model"].parameters()) == 124_439_808
     assert capsys.readouterr().out.strip()
 
 

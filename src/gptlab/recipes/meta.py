@@ -47,7 +47,7 @@ def transformer_pp() -> Recipe:
 
 
 def llama_nano() -> Recipe:
-    """Llama's parts at a size for CPUs: grouped queries, untied head, 1.9 million parameters.
+    """Llama's parts at a size for CPUs: grouped queries, untied head, 1.7 million parameters.
 
     gptlab train llama_nano
     """

@@ -20,14 +20,16 @@ from gptlab.tokenizer import Tokenizer
 from gptlab.train.optimizers import Optimizer
 from gptlab.train.schedules import Schedule
 
+LOGITS_AT_ONCE = 2**27  # half a gigabyte in float32
+
 
 class Train(Config):
     """How long, in what portions, and what is reported.
 
     Length: the run ends at whichever comes first of `steps`, `tokens` and `max_seconds` (of
     training, evaluation not counted); the schedule is laid out over `steps` or `tokens`.
-    Batches: a step takes `batch_tokens`, in portions of at most `micro_batch_tokens` (null: 16,384)
-    whose gradients are added up.
+    Batches: a step takes `batch_tokens`, in portions of at most `micro_batch_tokens`, the gradients
+    added up; null: what keeps the logits within half a gigabyte, and at most 16,384.
     `grad_clip`: the largest norm of the gradient, null or 0 for no limit.
     `precision`: `auto` takes bf16 where a probe finds it faster. `device`: auto, cpu, cuda, mps.
     Every so many steps: `evaluate_every` the whole validation set, `checkpoint_every` a checkpoint
@@ -123,7 +125,9 @@ class Recipe(Config):
                 f"train.micro_batch_tokens={limit} is less than model.context_length={T}"
             )
         rows = self.batch_size()
-        most = max(1, (limit or 16_384) // T)
+        if limit is None:
+            limit = min(16_384, LOGITS_AT_ONCE // (self.resolved().model.vocab_size or 1))
+        most = max(1, limit // T)
         return next(n for n in range(min(rows, most), 0, -1) if rows % n == 0)
 
     def total_steps(self) -> int:
