@@ -158,6 +158,17 @@ def test_a_ring_keeps_the_newest_positions(tiny: Tiny):
         assert sorted(cache.positions_S[: len(newest)].tolist()) == newest
 
 
+@pytest.mark.parametrize("window", [None, 11, 1000])
+@pytest.mark.parametrize("T", [1, 2, 5])
+def test_a_cache_that_cannot_hold_what_is_visible_says_so(tiny: Tiny, window: int | None, T: int):
+    """A window larger than the capacity makes no ring: keys would be lost in silence."""
+    mixer = build(tiny, window=window)
+    cache = mixer.new_cache(10)
+    mixer(stream(10), Context(torch.arange(10), [cache]))
+    with pytest.raises(AssertionError, match=f"{10 + T} tokens in a cache of 10"):
+        mixer(stream(T), Context(torch.arange(10, 10 + T), [cache]))
+
+
 def test_score_flops_count_what_is_visible(tiny: Tiny):
     """Two FLOPs per multiplication and addition, for scores and for their use."""
     assert build(tiny).score_flops(100) == 4 * D * (1 + 100) / 2

@@ -91,9 +91,9 @@ class GroupedQueryAttention(Mixer):
         return self.dropout(self.output(y_BHTE.transpose(1, 2).flatten(2)))
 
     def new_cache(self, capacity: int) -> KeyValueCache:
-        if self.window is None:
+        if self.window is None or self.window > capacity:
             return KeyValueCache(capacity, is_ring=False)
-        return KeyValueCache(min(self.window, capacity), is_ring=True)
+        return KeyValueCache(self.window, is_ring=True)
 
     def score_flops(self, T: int) -> float:
         return 4 * self.n_heads * self.d_head * visible_keys(T, self.window)
