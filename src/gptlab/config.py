@@ -21,7 +21,6 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gptlab.plain_yaml import dump_yaml, load_yaml
-from gptlab.plain_yaml import read_yaml_file as read_yaml_file
 
 
 class Config(BaseModel):

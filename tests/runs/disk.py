@@ -1,6 +1,6 @@
 """A disk that fails on demand: faults at the n-th of a run's changes to it, and forged checkpoints.
 
-Every change goes through a function of `gptlab.runs.files`; here each is replaced by one that
+Every change goes through a function of `gptlab.files`; here each is replaced by one that
 counts, and lets a fault happen when its turn has come.
 """
 
@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptlab.runs import checkpoint, files
+from gptlab import files
+from gptlab.runs import checkpoint
 
 CHANGES = (
     "make_folder",

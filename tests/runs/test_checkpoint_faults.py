@@ -26,7 +26,8 @@ from disk import (
     watched,
 )
 
-from gptlab.runs import checkpoint, files
+from gptlab import files
+from gptlab.runs import checkpoint
 from gptlab.runs.manifest import is_valid
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

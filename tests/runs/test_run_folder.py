@@ -25,7 +25,7 @@ from disk import (
     watched,
 )
 
-from gptlab.runs import files
+from gptlab import files
 from gptlab.runs.folder import RunFolder, check_free, free_name
 
 CONFIG = "name: first\nseed: 3\n"

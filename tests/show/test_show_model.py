@@ -68,7 +68,7 @@ def test_the_memory_is_that_of_the_recipes_own_step():
 
     whole, split = memory(), memory("train.micro_batch_tokens=32")
     assert split["activations"] < 0.3 * whole["activations"]
-    assert memory("train.precision=bf16")["activations"] < 0.9 * whole["activations"]
+    assert memory("train.precision=bf16")["activations"] < whole["activations"]
     assert whole["optimizer"] < memory("optimizer=adamw")["optimizer"]
 
 

@@ -11,7 +11,8 @@ from inspect import getmembers, isfunction
 from pathlib import Path
 from pkgutil import iter_modules
 
-from gptlab.config import nearest, read_yaml_file
+from gptlab.config import nearest
+from gptlab.plain_yaml import read_yaml_file
 from gptlab.train.recipe import Recipe
 
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gptlab.runs import files
+from gptlab import files
 from gptlab.runs.manifest import (
     FORMAT,
     MANIFEST,

@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
+from gptlab import files
 from gptlab.plain_yaml import read_yaml_file
-from gptlab.runs import files
 
 State = Literal["running", "done", "stopped", "failed"]
 
@@ -60,9 +60,11 @@ class RunFolder:
             fill(cls(temporary))
             files.rename(temporary, path)
             files.sync_folder(root)
-        except OSError as error:
+        except BaseException as error:
             with suppress(OSError):
                 files.remove(temporary)
+            if not isinstance(error, OSError):
+                raise
             check_free(root, name)  # another process may have been faster
             raise files.WriteError(f"{path} could not be made: {files.reason(error)}") from error
         return cls(path)
@@ -213,7 +215,7 @@ class RunFolder:
 
 def check_free(root: Path, name: str) -> None:
     """Raise ValueError if a run cannot have this name, or one of `root` has it already."""
-    _check_name(name)
+    check_name(name)
     if os.path.lexists(root / name):
         raise ValueError(
             f"{root / name} exists already: go on with it by `gptlab resume {root / name}`, "
@@ -223,7 +225,7 @@ def check_free(root: Path, name: str) -> None:
 
 def free_name(root: Path, name: str) -> str:
     """Find the first of name, name-2, name-3, ... that no run of `root` has."""
-    _check_name(name)
+    check_name(name)
     candidate, number = name, 1
     while os.path.lexists(root / candidate):
         number += 1
@@ -232,7 +234,7 @@ def free_name(root: Path, name: str) -> str:
     return candidate
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Refuse what could lead out of the folder of runs, or is no file name on some system."""
     if not re.fullmatch(f"[A-Za-z0-9._-]{{1,{MAX_NAME}}}", name):
         raise ValueError(f"name={name!r}: use 1 to {MAX_NAME} of the characters A-Z a-z 0-9 . _ -")

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gptlab.runs import files
+from gptlab import files
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"

@@ -7,16 +7,15 @@ puts it there.
 """
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
-from uuid import uuid4
 
 import numpy as np
 
+from gptlab import files
 from gptlab.config import Part
 
 FILE = "tokenizer.json"
@@ -102,17 +101,8 @@ class Encoder(ABC):
 
     def save(self, folder: Path) -> None:
         """Write folder/tokenizer.json: all of it or, if that fails, nothing."""
-        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".{FILE}-{uuid4().hex}"
-        try:
-            with unfinished.open("wb") as file:
-                file.write(self.to_json().encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(folder / FILE)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        files.replace(folder / FILE, self.to_json().encode("utf-8"))
 
     def fingerprint(self) -> str:
         """The sha256 of what `save` writes."""

@@ -1,7 +1,6 @@
 """The recipe: everything that determines a run, as one tree of settings."""
 
 import math
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -16,6 +15,7 @@ from pydantic import (
 from gptlab.config import Config
 from gptlab.data import Data
 from gptlab.model.gpt import GPT, Model
+from gptlab.runs.folder import check_name
 from gptlab.tokenizer import Tokenizer
 from gptlab.train.optimizers import Optimizer
 from gptlab.train.schedules import Schedule
@@ -76,8 +76,7 @@ class Recipe(Config):
     @field_validator("name")
     @classmethod
     def _is_a_plain_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or set(name) == {"."}:
-            raise ValueError("must be 1 to 64 letters, digits, '.', '_' or '-'")
+        check_name(name)
         return name
 
     def resolved(self) -> Self:

@@ -108,10 +108,10 @@ def test_a_cache_that_cannot_be_written(network: Network, tmp_path: Path):
 def test_an_interrupted_write_leaves_nothing(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def fail(self: Path, target: Path) -> Path:
+    def fail(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr("gptlab.files.rename", fail)
     assert "No space left on device" in refusal()
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -9,8 +9,8 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
-from uuid import uuid4
 
+from gptlab import files
 from gptlab.data.sources import Data
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -28,10 +28,11 @@ class Shakespeare(Data):
         if not _is_genuine(content):
             content = self._fetch()
             try:
-                _write(file, content)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                files.replace(file, content)
             except OSError as error:
                 raise ValueError(
-                    f"{self.name}: cannot write {file} ({error.strerror}); "
+                    f"{self.name}: cannot write {file} ({files.reason(error)}); "
                     "set GPTLAB_CACHE to a folder that can be written"
                 ) from None
         return [content.decode("utf-8")]
@@ -68,14 +69,3 @@ def _read_if_possible(file: Path) -> bytes:
         return file.read_bytes()
     except OSError:
         return b""
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write all of it or nothing: another process may be reading."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}-{uuid4().hex}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
