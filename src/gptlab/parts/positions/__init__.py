@@ -1,7 +1,8 @@
 """Positions: how the model knows the order of tokens.
 
 Contract: a scheme overrides the hook it needs; the others leave their input as it is.
-A scheme is built once and shared by all layers.
+The model's scheme is built once and shared by all layers; a layer may have one of its own, if that
+leaves the embeddings alone.
 
 B batch, T query tokens, S key tokens, D d_model, H heads, E d_head.
 """
@@ -31,6 +32,11 @@ class PositionScheme(nn.Module):
     def embed(self, x_BTD: Tensor, context: Context) -> Tensor:
         """Mark positions in the token embeddings."""
         return x_BTD
+
+    @classmethod
+    def marks_embeddings(cls) -> bool:
+        """Whether it acts before any layer, and so cannot belong to one."""
+        return cls.embed is not PositionScheme.embed
 
     def rotate(self, x_BTHE: Tensor, context: Context) -> Tensor:
         """Mark positions in queries or keys."""
