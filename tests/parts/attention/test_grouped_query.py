@@ -191,7 +191,7 @@ def test_score_flops_count_what_is_visible(tiny: Tiny):
         ({"window": 0}, r"^attention\.window: Input should be greater than 0 \(got '0'\)$"),
         ({"window": -5}, r"^attention\.window: Input should be greater than 0"),
         ({"n_kv_heads": 0}, r"^attention\.n_kv_heads: Input should be greater than 0"),
-        ({"n_heads": 16}, r"positions\.fraction=1.0 of d_head=3 leaves 3 dimensions"),
+        ({"n_heads": 16}, r"model\.positions\.fraction=1.0 of d_head=3 leaves 3 dimensions"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(tiny: Tiny, settings: dict, message: str):

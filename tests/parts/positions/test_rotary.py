@@ -127,7 +127,7 @@ def test_angles_are_exact_in_bfloat16(layout: str):
     ],
 )
 def test_dimensions_must_come_in_pairs(settings: dict, d_head: int, numbers: list[str]):
-    with pytest.raises(ValueError, match=r"positions\.fraction") as error:
+    with pytest.raises(ValueError, match=r"^model\.positions\.fraction") as error:
         Rotary(**settings).build(24, 64).check_head(d_head)
     assert all(number in str(error.value) for number in numbers)
 
@@ -189,7 +189,7 @@ def test_a_proportional_part_turns_as_it_does_in_the_whole_head(layout: str):
 
 def test_a_proportional_part_is_less_than_the_whole_and_at_least_a_pair():
     with pytest.raises(ValueError, match=r"positions\.proportional=true .*fraction=1\.0"):
-        proportional(1.0)
+        proportional(1.0).check_head(8)
     with pytest.raises(ValueError, match=r"fraction=0\.2 of d_head=8 leaves 0 dimensions"):
         proportional(0.2).check_head(8)
     with pytest.raises(ValueError, match=r"d_head=7 leaves 7 dimensions"):

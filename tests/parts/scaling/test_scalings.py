@@ -257,8 +257,14 @@ def test_half_a_head_is_scaled_as_if_there_were_no_other_half():
 @pytest.mark.parametrize(
     ("scaling", "message"),
     [
-        ({"type": "yarn", "factor": 2, "beta_fast": 1}, "beta_fast=1.0 .* beta_slow=1.0"),
-        ({"type": "llama3", "low_freq_factor": 5}, "high_freq_factor=4.0 .* low_freq_factor=5.0"),
+        (
+            {"type": "yarn", "factor": 2, "beta_fast": 1},
+            r"^model\.positions\.scaling\.beta_fast=1.0 .* beta_slow=1.0",
+        ),
+        (
+            {"type": "llama3", "low_freq_factor": 5},
+            r"^model\.positions\.scaling\.high_freq_factor=4.0 .*=5.0",
+        ),
         (LONGROPE | {"long_factors": [1, 2]}, "long_factors has 2 numbers; .* 32 frequencies"),
         (LONGROPE | {"short_factors": [1]}, "short_factors has 1 numbers"),
         ({"type": "linear", "factor": 0.5}, r"scaling\.factor: .* greater than or equal to 1"),

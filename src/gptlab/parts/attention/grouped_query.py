@@ -52,9 +52,10 @@ class GroupedQuery(Attention):
             )
         return GroupedQueryAttention(self, n_kv_heads, needs, layer)
 
-    def build_positions(self, needs: Needs) -> PositionScheme:
+    def build_positions(self, needs: Needs, d_head: int) -> PositionScheme:
         """Build the layer's own positions, or give the model's."""
         if self.positions is None:
+            needs.positions.check_head(d_head)
             return needs.positions
         scheme = self.positions.build(needs.d_model, needs.context_length)
         if scheme.marks_embeddings():
@@ -62,6 +63,7 @@ class GroupedQuery(Attention):
                 f"model.attention.positions={self.positions.variant} marks the token embeddings, "
                 "before any layer; choose it as model.positions"
             )
+        scheme.check_head(d_head, "model.attention.positions")
         return scheme
 
 
@@ -69,8 +71,7 @@ class GroupedQueryAttention(Mixer):
     def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
         d_head = needs.d_model // config.n_heads
-        positions = config.build_positions(needs)
-        positions.check_head(d_head)
+        positions = config.build_positions(needs, d_head)
         self.n_heads, self.d_head, self.layer = config.n_heads, d_head, layer
         self.window = config.window
         self.query = Linear(needs.d_model, config.n_heads * d_head, "input", config.bias)

@@ -46,5 +46,8 @@ class PositionScheme(nn.Module):
         """Give the function of distance (query minus key position) that is added to the scores."""
         return None
 
-    def check_head(self, d_head: int) -> None:
-        """Raise ValueError if heads of this width do not fit; called when a model is built."""
+    def check_head(self, d_head: int, setting: str = "model.positions") -> None:
+        """Raise ValueError if heads of this width do not fit; called when a model is built.
+
+        setting: the one that chose this scheme, for the message.
+        """

@@ -37,11 +37,6 @@ class Rotary(Positions):
     scaling: Scaling | None = None
 
     def build(self, d_model: int, context_length: int) -> PositionScheme:
-        if self.proportional and self.fraction == 1:
-            raise ValueError(
-                "positions.proportional=true changes nothing at positions.fraction=1.0, which "
-                "rotates every pair; give a smaller fraction"
-            )
         return RotaryPositions(self, context_length)
 
 
@@ -55,15 +50,20 @@ class RotaryPositions(PositionScheme):
         self.scaling = config.scaling or Plain()
         self.attention_factor = self.scaling.attention_factor(context_length)
 
-    def check_head(self, d_head: int) -> None:
+    def check_head(self, d_head: int, setting: str = "model.positions") -> None:
+        if self.config.proportional and self.config.fraction == 1:
+            raise ValueError(
+                f"{setting}.proportional=true changes nothing at {setting}.fraction=1.0, which "
+                "rotates every pair; give a smaller fraction"
+            )
         R, n_turned = self.sizes(d_head)
         if R % 2 or n_turned < 1:
             raise ValueError(
-                f"positions.fraction={self.config.fraction} of d_head={d_head} leaves "
+                f"{setting}.fraction={self.config.fraction} of d_head={d_head} leaves "
                 f"{R if R % 2 else 2 * n_turned} dimensions to rotate; they must be even and at "
                 "least 2"
             )
-        self.scaling.check(R // 2)
+        self.scaling.check(R // 2, f"{setting}.scaling")
 
     def rotate(self, x_BTHE: Tensor, context: Context) -> Tensor:
         d_head, dtype = x_BTHE.shape[-1], x_BTHE.dtype

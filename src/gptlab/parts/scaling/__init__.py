@@ -31,5 +31,8 @@ class Scaling(Part):
         """Give the number that queries and keys are multiplied by, each."""
         return 1.0
 
-    def check(self, n_frequencies: int) -> None:
-        """Raise ValueError if settings do not fit each other, or so many frequencies."""
+    def check(self, n_frequencies: int, setting: str) -> None:
+        """Raise ValueError if settings do not fit each other, or so many frequencies.
+
+        setting: the one that chose this scaling, for the message.
+        """

@@ -13,10 +13,10 @@ def stretch_by_base(frequency_F: Tensor, factor: float) -> Tensor:
     return frequency_F * factor ** -(torch.arange(F, device=frequency_F.device) / (F - 1))
 
 
-def check_ntk(n_frequencies: int) -> None:
+def check_ntk(n_frequencies: int, setting: str) -> None:
     """Raise ValueError where the fastest frequency is the slowest one too."""
     if n_frequencies < 2:
         raise ValueError(
-            f"positions.scaling: heads with {n_frequencies} frequency cannot be stretched by "
+            f"{setting}: heads with {n_frequencies} frequency cannot be stretched by "
             "their base; use linear, or rotate at least 4 dimensions"
         )

@@ -22,5 +22,5 @@ class DynamicNTK(Scaling):
         growth = max(context_length / self.original_length, 1.0)
         return stretch_by_base(frequency_F, self.factor * growth - (self.factor - 1))
 
-    def check(self, n_frequencies: int) -> None:
-        check_ntk(n_frequencies)
+    def check(self, n_frequencies: int, setting: str) -> None:
+        check_ntk(n_frequencies, setting)

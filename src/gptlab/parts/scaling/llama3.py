@@ -33,9 +33,9 @@ class Llama3(Extension):
         kept_F = ((turns_F - self.low_freq_factor) / span).clamp(0, 1)
         return frequency_F * kept_F + frequency_F / self.factor * (1 - kept_F)
 
-    def check(self, n_frequencies: int) -> None:
+    def check(self, n_frequencies: int, setting: str) -> None:
         if self.high_freq_factor <= self.low_freq_factor:
             raise ValueError(
-                f"positions.scaling.high_freq_factor={self.high_freq_factor} must be greater than "
+                f"{setting}.high_freq_factor={self.high_freq_factor} must be greater than "
                 f"low_freq_factor={self.low_freq_factor}: it is the one of more turns"
             )

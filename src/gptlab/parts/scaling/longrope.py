@@ -40,10 +40,10 @@ class LongRoPE(Scaling):
         growth = max(context_length / self.original_length, 1.0)
         return self.magnitude or math.sqrt(1 + math.log(growth) / math.log(self.original_length))
 
-    def check(self, n_frequencies: int) -> None:
+    def check(self, n_frequencies: int, setting: str) -> None:
         for name in ("short_factors", "long_factors"):
             if len(getattr(self, name)) != n_frequencies:
                 raise ValueError(
-                    f"positions.scaling.{name} has {len(getattr(self, name))} numbers; heads "
+                    f"{setting}.{name} has {len(getattr(self, name))} numbers; heads "
                     f"with {n_frequencies} frequencies need as many"
                 )

@@ -18,5 +18,5 @@ class NTK(Scaling):
     def stretch(self, frequency_F: Tensor, base: float, context_length: int) -> Tensor:
         return stretch_by_base(frequency_F, self.factor)
 
-    def check(self, n_frequencies: int) -> None:
-        check_ntk(n_frequencies)
+    def check(self, n_frequencies: int, setting: str) -> None:
+        check_ntk(n_frequencies, setting)

@@ -53,9 +53,9 @@ class YaRN(Extension):
     def attention_factor(self, context_length: int) -> float:
         return self.magnitude or 0.1 * math.log(self.factor) + 1
 
-    def check(self, n_frequencies: int) -> None:
+    def check(self, n_frequencies: int, setting: str) -> None:
         if self.beta_fast <= self.beta_slow:
             raise ValueError(
-                f"positions.scaling.beta_fast={self.beta_fast} must be greater than "
+                f"{setting}.beta_fast={self.beta_fast} must be greater than "
                 f"beta_slow={self.beta_slow}: more turns within the original length are faster"
             )
