@@ -67,10 +67,10 @@ TABLES: dict[str, tuple[Settings, int, str, Settings]] = {
         {"factor": 4.0, "original_max_position_embeddings": 6},
     ),
     "yarn, a ramp beyond the last dimension": (
-        {"type": "yarn", "factor": 4, "original_length": 10**9},
+        {"type": "yarn", "factor": 4, "original_length": 350_000, "beta_slow": 1e-4},
         24,
         "yarn",
-        {"factor": 4.0, "original_max_position_embeddings": 10**9},
+        {"factor": 4.0, "original_max_position_embeddings": 350_000, "beta_slow": 1e-4},
     ),
     "llama3": (
         LLAMA3,
