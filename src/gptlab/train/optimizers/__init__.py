@@ -60,7 +60,7 @@ class OptimizerSet:
             for name, parameter in self.parameters.items():
                 if id(parameter) in owned:
                     optimizer.state[parameter] = {
-                        key.rpartition("/")[2]: value.to(_place(key, value, parameter))
+                        key.rpartition("/")[2]: value.to(parameter.device)
                         for key, value in state.items()
                         if key.rpartition("/")[0] == name
                     }
@@ -81,7 +81,3 @@ def fused_adamw(
     groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr, betas, eps, weight_decay, fused=True)
-
-
-def _place(key: str, value: Tensor, parameter: Tensor) -> torch.device:
-    return value.device if key.endswith("/step") else parameter.device
