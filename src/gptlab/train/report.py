@@ -34,10 +34,11 @@ class Report:
     def _open_sinks(self) -> None:
         s, settings = self.s, self.s.recipe.train
         if settings.tensorboard and is_installed("tensorboard"):
-            self.sinks.open(partial(TensorBoard, s.run.path / "tensorboard", s.step))
+            self.sinks.open("TensorBoard", partial(TensorBoard, s.run.path / "tensorboard", s.step))
         if settings.wandb:
             config = s.recipe.model_dump(mode="json")
-            self.sinks.open(partial(Wandb, settings.wandb, s.recipe.name, config, s.run.path))
+            make = partial(Wandb, settings.wandb, s.recipe.name, config, s.run.path)
+            self.sinks.open("Weights & Biases", make)
 
     def say(self, text: str) -> None:
         """Show what is being done, where a step takes longer than usual."""
