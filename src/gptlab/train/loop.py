@@ -55,7 +55,7 @@ def settle(s: Session, report: Report, signals: Signals) -> None:
         s.save()
     val_loss = None
     if last or is_due(s.step, settings.evaluate_every):
-        report.say("evaluating")
+        report.display.announce("evaluating")
         with autocast(s.precision, s.device):
             val_loss = validation_loss(s.model, s.corpus.val, stop=lambda: signals.received)
         if val_loss is None:
