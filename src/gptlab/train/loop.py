@@ -13,17 +13,16 @@ from gptlab.train.session import Session
 from gptlab.train.signals import Signals
 
 
-def train(s: Session, report: Report) -> str:
+def train(s: Session, report: Report, signals: Signals) -> str:
     """Train until the run ends; return why: `done`, `max_seconds`, `SIGINT` or `SIGTERM`."""
-    with Signals() as signals:
-        while True:
-            if report.last_step < s.step:  # a resumed run may still owe this for its last step
-                settle(s, report, signals)
-            if signals.received or s.is_over():
-                s.save()
-                return signals.received.name if signals.received else s.why_over()
-            take_step(s)
-            report.progress()
+    while True:
+        if report.last_step < s.step:  # a resumed run may still owe this for its last step
+            settle(s, report, signals)
+        if signals.received or s.is_over():
+            s.save()
+            return signals.received.name if signals.received else s.why_over()
+        take_step(s)
+        report.progress()
 
 
 def take_step(s: Session) -> None:
@@ -62,7 +61,8 @@ def settle(s: Session, report: Report, signals: Signals) -> None:
             return  # stopped on the way; the resumed run will do it
         s.write_sample()
     report.step(val_loss, last)
-    s.prune()
+    if s.saved_step == s.step:
+        s.prune()
 
 
 def clip_gradient(model: torch.nn.Module, limit: float | None) -> float:

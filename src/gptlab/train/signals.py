@@ -5,6 +5,8 @@ import signal
 from types import FrameType
 from typing import Self
 
+SHOW_CURSOR = b"\x1b[?25h\n"  # a live line hides it
+
 
 class Signals:
     """While this context is open, `received` holds the signal that asked the run to stop."""
@@ -23,5 +25,7 @@ class Signals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if os.isatty(2):
+                os.write(2, SHOW_CURSOR)
             os._exit(128 + number)
         self.received = signal.Signals(number)
