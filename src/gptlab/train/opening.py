@@ -25,6 +25,7 @@ from gptlab.train.session import Say, Session
 
 FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
     "train.device",
+    "train.micro_batch_tokens",
     "train.steps",
     "train.tokens",
     "train.max_seconds",

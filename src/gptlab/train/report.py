@@ -21,8 +21,8 @@ class Report:
         self.s, self.display = session, display
         lines, _ = session.run.metrics()
         self.last_step = lines[-1]["step"] if lines else 0
-        evaluated = [line for line in lines if line.get("val_loss") is not None]
-        self.val_loss: float | None = evaluated[-1]["val_loss"] if evaluated else None
+        evaluations = session.run.evaluations()
+        self.val_loss: float | None = evaluations[-1]["val_loss"] if evaluations else None
         self.flops_per_token = training_flops_per_token(session.recipe.model)
         self.peak_flops = machine.peak_flops(session.device.type, session.precision)
         self.began, self.first_step = time.monotonic(), session.step

@@ -106,10 +106,7 @@ class Session:
 
     def prune(self) -> None:
         """Remove old checkpoints; the last few and the best stay."""
-        saved = {step for step, _ in checkpoint.every(self.run.checkpoints)}
-        lines = [line for line in self.run.metrics()[0] if line["step"] in saved]
-        scored = [line for line in lines if line.get("val_loss") is not None]
-        best = min(scored, key=lambda line: line["val_loss"])["step"] if scored else None
+        best = self.run.best_step([step for step, _ in checkpoint.every(self.run.checkpoints)])
         checkpoint.prune(self.run.checkpoints, self.recipe.train.keep_last, best)
 
     def sample(self) -> str:
