@@ -58,6 +58,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "micro_batch_tokens": 8,
     "init_from": "RUN",
     "wandb": "project",
+    "sample_prompt": "class ",
     "vocab_size": 512,
     "n_kv_heads": 1,
     "window": 3,

@@ -34,6 +34,7 @@ FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goe
     "train.log_every",
     "train.keep_last",
     "train.sample_tokens",
+    "train.sample_prompt",
     "train.tensorboard",
     "train.wandb",
     "data.path",  # the text may have moved; its hash must not have changed
@@ -56,6 +57,7 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
         encoder = source.tokenizer
         corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
     recipe = recipe.with_vocab_size(encoder.vocab_size)
+    check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
     facts |= describe_environment(corpus, encoder, device, precision)
@@ -82,6 +84,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
     now = describe_environment(corpus, encoder, device, precision)
     _compare_environments(run.environment(), now, run, say)
+    check_sample_prompt(recipe, encoder)
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
@@ -140,6 +143,19 @@ def _assemble(
 def _batches(recipe: Recipe, corpus: Corpus) -> Batches:
     check_lengths(corpus, recipe.data, recipe.model.context_length)
     return Batches(corpus.train, recipe.model.context_length, recipe.batch_size(), recipe.seed)
+
+
+def check_sample_prompt(recipe: Recipe, encoder: Encoder) -> None:
+    """Raise ValueError for a prompt that cannot be read, before any training."""
+    try:
+        length = len(encoder.encode(recipe.train.sample_prompt))
+    except ValueError as error:
+        raise ValueError(f"train.sample_prompt: {error}") from None
+    if length > recipe.model.context_length:
+        raise ValueError(
+            f"train.sample_prompt has {length} tokens, more than "
+            f"model.context_length={recipe.model.context_length}"
+        )
 
 
 def _compare_environments(

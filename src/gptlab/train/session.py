@@ -112,11 +112,11 @@ class Session:
     def sample(self) -> str:
         """Let the model write; the same text for the same step of the same run."""
         seed = stream_seed(self.recipe.seed, "sampling", self.step)
-        length = self.recipe.train.sample_tokens
+        prompt, length = self.recipe.train.sample_prompt, self.recipe.train.sample_tokens
         model = LanguageModel(self.model, self.encoder, self.recipe.model_dump(mode="json"))
-        text = model.generate("", max_tokens=length, temperature=0.8, top_k=50, seed=seed)
+        text = model.generate(prompt, max_tokens=length, temperature=0.8, top_k=50, seed=seed)
         assert isinstance(text, str)
-        return text
+        return prompt + text
 
     def write_sample(self) -> None:
         """Append what the model writes now to samples.txt."""
