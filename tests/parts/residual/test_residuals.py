@@ -83,7 +83,9 @@ def test_a_drawing_shows_every_branch_once(tiny: Tiny, residual: str):
     assert drawing.count("attention") == drawing.count("mlp") == 1
 
 
-@pytest.mark.parametrize("residual", ["pre_norm", "post_norm", "sandwich", "parallel"])
+@pytest.mark.parametrize(
+    "residual", [name for name in variant_names(Residual) if name != "hyper_connections"]
+)
 def test_a_drawing_shows_every_norm(tiny: Tiny, residual: str):
     model = tiny(residual=residual)
     drawing = "\n".join(model.residual.draw("NORM", ["attention", "mlp"]))
