@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from by_hand import first, norm, second, text
 from torch import Tensor, nn
 
 from gptlab.model.accounting import count_flops
@@ -11,33 +12,19 @@ from gptlab.model.gpt import GPT, Model
 
 Tiny = Callable[..., Model]
 D, N = 48, 3
-
-
-def text() -> Tensor:
-    return torch.randint(31, (2, 20), generator=torch.Generator().manual_seed(1))
-
-
-def norm(x: Tensor) -> Tensor:
-    return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-
-
-def first(x: Tensor) -> Tensor:
-    return 0.3 * x + 1
-
-
-def second(x: Tensor) -> Tensor:
-    return x.flip(-1) - 0.5
+OF_STREAMS, OF_BRANCHES = 0.5, 1.5  # gains of norms
 
 
 def perturbed(tiny: Tiny, dynamic: bool) -> GPT:
-    """Build a model whose weights are far from where they start, norms apart."""
+    """Build a model whose weights are far from where they start, with gains known by hand."""
     residual = {"type": "hyper_connections", "n_streams": N, "dynamic": dynamic}
     gpt = tiny(residual=residual, norm="rms_norm").build().double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in gpt.named_parameters():
-            if "norm" not in name:
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            if "norm" in name:
+                parameter.fill_(OF_STREAMS if ".weights." in name else OF_BRANCHES)
     return gpt
 
 
@@ -51,13 +38,13 @@ def by_the_paper(h_ND: Tensor, weights: nn.Module, branch: Callable, mistake: st
         s_beta, s_alpha = (weights.get_parameter(f"scale_of_{each}") for each in "ba")
         if mistake == "scales exchanged":
             s_beta, s_alpha = s_alpha, s_beta
-        normed_ND = h_ND if mistake == "no norm" else norm(h_ND)
+        normed_ND = h_ND if mistake == "no norm" else norm(h_ND, OF_STREAMS)
         b = b + s_beta * bent(normed_ND @ w[:, 0])
         a_m = a_m + s_alpha * bent(normed_ND @ w[:, 1])
         a_r = a_r + s_alpha * bent(normed_ND @ w[:, 2:])
     if mistake == "A_r as it is":
         a_r = a_r.T
-    y_D = branch(norm(a_m @ h_ND))
+    y_D = branch(norm(a_m @ h_ND, OF_BRANCHES))
     return torch.outer(b, y_D) + a_r.T @ h_ND
 
 
@@ -75,7 +62,7 @@ def largest_difference(tiny: Tiny, dynamic: bool, mistake: str = "") -> float:
                 block.get_submodule("residual.weights").children(), (first, second), strict=True
             ):
                 h_ND = by_the_paper(h_ND, weights, branch, mistake)
-        error = (closed_BTD[b, t] - norm(h_ND.sum(0) / N)).abs().max().item()
+        error = (closed_BTD[b, t] - norm(h_ND.sum(0) / N, OF_BRANCHES)).abs().max().item()
         difference = max(difference, error)
     return difference
 

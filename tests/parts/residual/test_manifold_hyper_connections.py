@@ -5,40 +5,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from by_hand import first, norm, second, text
 from torch import Tensor, nn
 
 from gptlab.model.gpt import GPT, Model
 from gptlab.parts.residual.manifold_hyper_connections import sinkhorn
 
 Tiny = Callable[..., Model]
-D, N = 48, 3
-
-
-def text() -> Tensor:
-    return torch.randint(31, (2, 20), generator=torch.Generator().manual_seed(1))
-
-
-def norm(x: Tensor) -> Tensor:
-    return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-
-
-def first(x: Tensor) -> Tensor:
-    return 0.3 * x + 1
-
-
-def second(x: Tensor) -> Tensor:
-    return x.flip(-1) - 0.5
+D, N, GAIN = 48, 3, 1.5
 
 
 def perturbed(tiny: Tiny) -> GPT:
-    """Build a model whose weights are far from where they start, norms apart."""
+    """Build a model whose weights are far from where they start, with gains known by hand."""
     residual = {"type": "manifold_hyper_connections", "n_streams": N, "keep_bias": 0.5}
     gpt = tiny(residual=residual, norm="rms_norm").build().double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in gpt.named_parameters():
-            if "norm" not in name:
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            if "norm" in name:
+                parameter.fill_(GAIN)
     return gpt
 
 
@@ -67,7 +53,7 @@ def by_the_paper(x_ND: Tensor, weights: nn.Module, branch: Callable, mistake: st
         res = res / res.sum(1, keepdim=True)
     if mistake == "H_res turned":
         res = res.T
-    return res @ x_ND + torch.outer(post, branch(norm(pre @ x_ND)))
+    return res @ x_ND + torch.outer(post, branch(norm(pre @ x_ND, GAIN)))
 
 
 def largest_difference(tiny: Tiny, mistake: str = "") -> float:

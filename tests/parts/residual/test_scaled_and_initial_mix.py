@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from by_hand import first, norm, second, text
+from torch import nn
 
 from gptlab.model.gpt import GPT, Model
 
@@ -13,22 +14,6 @@ Tiny = Callable[..., Model]
 LAYER_SCALE = {"type": "scaled", "learned": "channel"}
 REZERO = {"type": "scaled", "learned": "branch", "scale": 0}
 FIXED = {"type": "scaled", "learned": None, "scale": 0.22}
-
-
-def text() -> Tensor:
-    return torch.randint(31, (2, 20), generator=torch.Generator().manual_seed(1))
-
-
-def norm(x: Tensor) -> Tensor:
-    return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-
-
-def first(x: Tensor) -> Tensor:
-    return 0.3 * x + 1
-
-
-def second(x: Tensor) -> Tensor:
-    return x.flip(-1) - 0.5
 
 
 def wirings(gpt: GPT) -> list[nn.Module]:

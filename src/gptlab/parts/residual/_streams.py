@@ -4,8 +4,8 @@ All streams open as copies of the embeddings and close as their mean. For each b
 
     h = sum_i read_i * H_i,    H'_j = sum_i mix_ji * H_i + write_j * F(norm(h))
 
-Mixing is arithmetic on activations, which is not counted as FLOPs, just as norms are not: n^2 + 2n
-multiplications per branch, token and channel, beside the 6 to 12 d_model of the branch's matrices.
+This arithmetic is not counted as FLOPs, just as that of norms is not: n^2 + 2n multiplications per
+branch, token and channel, beside the 4 to 8 d_model of the branch's own matrices.
 
 B batch, T tokens, N streams read, M streams written, D d_model.
 """
