@@ -18,6 +18,7 @@ from gptlab.parts.context import Context
 from gptlab.parts.layers import Linear
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
+from gptlab.parts.positions import Positions, PositionScheme
 
 
 class GroupedQuery(Attention):
@@ -27,6 +28,7 @@ class GroupedQuery(Attention):
     `window`: a token sees this many, itself included (arXiv:2310.06825); null: all before it.
     `qk_norm`: a norm for queries and keys, per head, before rotation (arXiv:2010.04245).
     `bias`: whether the four projections have biases.
+    `positions`: this layer's own, such as another base or none; null: the model's.
     """
 
     n_heads: PositiveInt = 12
@@ -34,6 +36,7 @@ class GroupedQuery(Attention):
     window: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
     qk_norm: Norm | None = None
     bias: bool = False
+    positions: Positions | None = None
 
     def build(self, needs: Needs, layer: int) -> Mixer:
         n_kv_heads = self.n_kv_heads or self.n_heads
@@ -49,12 +52,26 @@ class GroupedQuery(Attention):
             )
         return GroupedQueryAttention(self, n_kv_heads, needs, layer)
 
+    def build_positions(self, needs: Needs, d_head: int) -> PositionScheme:
+        """Build the layer's own positions, or give the model's."""
+        if self.positions is None:
+            needs.positions.check_head(d_head)
+            return needs.positions
+        scheme = self.positions.build(needs.d_model, needs.context_length)
+        if scheme.marks_embeddings():
+            raise ValueError(
+                f"model.attention.positions={self.positions.variant} marks the token embeddings, "
+                "before any layer; choose it as model.positions"
+            )
+        scheme.check_head(d_head, "model.attention.positions")
+        return scheme
+
 
 class GroupedQueryAttention(Mixer):
     def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
         d_head = needs.d_model // config.n_heads
-        needs.positions.check_head(d_head)
+        positions = config.build_positions(needs, d_head)
         self.n_heads, self.d_head, self.layer = config.n_heads, d_head, layer
         self.window = config.window
         self.query = Linear(needs.d_model, config.n_heads * d_head, "input", config.bias)
@@ -63,7 +80,7 @@ class GroupedQueryAttention(Mixer):
         self.output = Linear(config.n_heads * d_head, needs.d_model, "output", config.bias)
         self.query_norm = config.qk_norm.build(d_head) if config.qk_norm else nn.Identity()
         self.key_norm = config.qk_norm.build(d_head) if config.qk_norm else nn.Identity()
-        self.rotate, self.bias = needs.positions.rotate, needs.positions.bias(config.n_heads)
+        self.rotate, self.bias = positions.rotate, positions.bias(config.n_heads)
         self.score_dropout, self.dropout = needs.dropout, nn.Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
