@@ -59,6 +59,14 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "rms_norm", "offset": True},
         {"type": "rms_norm", "offset": True, "cast": "llama"},
     ],
+    "residual": [
+        {"type": "scaled", "learned": "branch", "scale": 0},
+        {"type": "scaled", "learned": None, "scale": 0.22},
+        {"type": "initial_mix", "initial_weight": 0.1},
+        {"type": "hyper_connections", "n_streams": 3, "dynamic": False},
+        {"type": "hyper_connections", "n_streams": 1},
+        {"type": "manifold_hyper_connections", "n_streams": 2, "keep_bias": 8, "read_bias": 0},
+    ],
 }
 
 

@@ -29,6 +29,8 @@ class Initialization(Part):
             if not isinstance(module, Linear | Embedding):
                 continue
             std = self.std(module.role, n_layers)
+            if isinstance(module, Linear) and module.std is not None:
+                std = module.std
             generator = torch.Generator().manual_seed(stream_seed(seed, "init", f"{name}.weight"))
             values = torch.empty(module.weight.shape).normal_(0.0, std, generator=generator)
             module.weight.copy_(values)
