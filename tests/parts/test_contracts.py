@@ -36,7 +36,7 @@ REQUIRED: dict[str, Parts] = {
     "dynamic_ntk": {"original_length": 6},
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
-    "longrope": {"original_length": 6, "short_factors": [1, 1], "long_factors": [1.5, 3]},
+    "longrope": {"original_length": 6, "factors": [1.5, 3]},
 }
 SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
     "attention": [
