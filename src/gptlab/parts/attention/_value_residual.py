@@ -60,5 +60,4 @@ class ValueResidual(nn.Module):
 
     def forward(self, v_BTKE: Tensor, context: Context) -> Tensor:
         assert context.first_values_BTKE is not None
-        mixed = self.own * v_BTKE + self.first * context.first_values_BTKE
-        return mixed.to(v_BTKE.dtype)
+        return self.own * v_BTKE + self.first * context.first_values_BTKE
