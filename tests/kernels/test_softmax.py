@@ -76,6 +76,7 @@ def visible(T: int, window: int | None) -> Tensor:
 
 
 def arguments(tensors: tuple[Tensor, ...], sinks: bool = False, **options: Any) -> dict[str, Any]:
+    """What `attend` takes; the sinks themselves, for whether there are any."""
     return options | {"sinks_H": tensors[3] if sinks else None}
 
 
@@ -204,3 +205,24 @@ def test_only_a_softcap_costs_the_square_of_the_length_without_a_window():
         largest = largest_tensor_in_training(T, None, options)
         assert (largest >= 2 * H * T * T) == ("softcap" in options), name
         assert largest >= 2 * H * T * T or largest < 2 * H * T * 32
+
+
+@pytest.mark.parametrize("width", [E - 1, 2 * E])
+@pytest.mark.parametrize("window", [None, 5])
+@every_option
+def test_values_may_be_of_another_width(options: dict[str, Any], window: int | None, width: int):
+    q, k, v, sinks_H = draw(40)
+    v_BKSF = torch.cat([v, v.flip(2)], dim=-1)[..., :width]
+    tensors = (q, k, v_BKSF, sinks_H)
+    y = attend_to_own(tensors, window, None, **options)
+    assert y.shape == (2, H, 40, width)
+    expected = reference(tensors, visible(40, window), None, **options)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+
+
+def test_values_of_another_width_cost_no_square_of_the_length():
+    T = 512
+    q, k, v, _ = draw(T, dtype=torch.float32)
+    with LargestTensor() as largest:
+        attend_to_own((q, k, torch.cat([v, v], dim=-1)), None, None).sum().backward()
+    assert largest.elements <= 2 * H * T * 4 * E

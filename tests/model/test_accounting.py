@@ -63,6 +63,7 @@ MODELS = {
     "d_head": small(**attention(n_heads=3, d_head=16, scale=0.2, qk_norm="rms_norm")),
     "gate": small(**attention(gate="elementwise", bias=True)),
     "head_gate": small(**attention(gate="head", value_residual=True)),
+    "differential": small(attention={"type": "differential", "n_heads": 2}),
     "sinks": small(**attention(sinks=True)),
     "softcap": small(**attention(n_kv_heads=2, softcap=2.0, sinks=True)),
     "alternating": small(

@@ -38,6 +38,7 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"sinks": True, "value_residual": True},
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_over": "width"},
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
+        {"type": "differential", "n_kv_heads": 2, "window": 5},
     ],
     "positions": [
         {"type": "rotary", "layout": "interleaved"},

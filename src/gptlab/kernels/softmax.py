@@ -57,16 +57,24 @@ def _attend_fused(
     scoring: Scoring,
     causal: bool,
 ) -> Tensor:
-    return scaled_dot_product_attention(
-        q_BHTE,
-        k_BKSE,
-        v_BKSE,
+    """Call torch's kernel; the fused ones want values as wide as queries, which zeros make them."""
+    width = max(q_BHTE.shape[-1], v_BKSE.shape[-1])
+    y = scaled_dot_product_attention(
+        _widen(q_BHTE, width),
+        _widen(k_BKSE, width),
+        _widen(v_BKSE, width),
         attn_mask=mask,
         dropout_p=scoring.dropout,
         is_causal=causal,
         scale=scoring.scale,
         enable_gqa=q_BHTE.shape[1] != k_BKSE.shape[1],
     )
+    return y[..., : v_BKSE.shape[-1]]
+
+
+def _widen(x_BHTE: Tensor, width: int) -> Tensor:
+    E = x_BHTE.shape[-1]
+    return x_BHTE if width == E else pad(x_BHTE, (0, width - E))  # a pad of nothing would copy
 
 
 def _attend_with_sink_key(
