@@ -89,7 +89,8 @@ def _attend_with_sink_key(
 
     It points along a dimension of its own, in which a query holds its head's sink and all other
     keys hold nothing. It comes first; a causal query must then come one later, behind one of no
-    meaning.
+    meaning. For 1,024 tokens on a CPU it takes a tenth more time than no sinks, where the plain
+    form takes twice as long (`benchmarks/sinks.py`).
     """
     assert scoring.sinks_H is not None
     B, H, T, E = q_BHTE.shape
