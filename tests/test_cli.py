@@ -228,6 +228,16 @@ def test_texts_that_cannot_be_used(content: bytes, words: str, gptlab: Command, 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_sample_prompt_is_read_before_training(gptlab: Command, text: Path, tmp_path: Path):
+    base = ("train", "shakespeare", f"data.path={text}", *TINY)
+    assert_mistake(gptlab(*base, "train.sample_prompt=Ω"), "train.sample_prompt", "Ω")
+    assert_mistake(gptlab(*base, 'train.sample_prompt="ROMEO: what"'), "train.sample_prompt", "11")
+    assert not (tmp_path / "runs").exists()
+    code, out, _ = gptlab(*base, "train.sample_prompt=ROMEO")
+    assert code == 0
+    assert "\n\nROMEO" in out
+
+
 def test_a_config_file(gptlab: Command, text: Path, tmp_path: Path):
     assert gptlab("train", "shakespeare", f"data.path={text}", *TINY, "name=a")[0] == 0
     config = (tmp_path / "runs/a/config.yaml").read_text()

@@ -58,11 +58,14 @@ def test_a_variant_knows_its_name():
     ("part", "message"),
     [
         ("rmsnorm", "norm: no norm variant named 'rmsnorm'; did you mean 'rms_norm'?"),
-        ("_private", "norm: no norm variant named '_private' (there are: layer_norm, rms_norm)"),
+        (
+            "_private",
+            "norm: no norm variant named '_private' (there are: l2, layer_norm, rms_norm)",
+        ),
         ({"type": "layernorm"}, "norm: no norm variant named 'layernorm'; did you mean"),
         ({"type": ["rms_norm"]}, "norm: no norm variant named"),
-        ({"eps": 1e-3}, "norm: needs a `type`, one of: layer_norm, rms_norm"),
-        (7, "norm: needs a `type`, one of: layer_norm, rms_norm"),
+        ({"eps": 1e-3}, "norm: needs a `type`, one of: l2, layer_norm, rms_norm"),
+        (7, "norm: needs a `type`, one of: l2, layer_norm, rms_norm"),
         ({"type": "rms_norm", "epz": 1}, "norm: no setting named 'epz'; did you mean 'eps'?"),
         ({"type": "rms_norm", "eps": 0}, "norm.eps: Input should be greater than 0 (got '0')"),
     ],
@@ -97,6 +100,7 @@ def test_everything_comes_back_from_yaml(tiny: Tiny):
 def test_yaml_holds_every_setting_and_every_default():
     assert Numbers(norm=RMSNorm()).to_yaml() == (
         "name: x\nrate: 0.1\ncount: 3\nlimit: 5\nnorm:\n  type: rms_norm\n  eps: 1.0e-05\n"
+        "  affine: true\n  offset: false\n  cast: gemma\n"
         "sizes:\n- 1\n- 2\n"
     )
 
@@ -233,6 +237,8 @@ def test_differences_name_every_path_that_differs(tiny: Tiny):
         ("d_model", 48, 24),
         ("norm.type", "rms_norm", "layer_norm"),
         ("norm.eps", 0.5, 1e-5),
+        ("norm.offset", False, "(no such setting)"),
+        ("norm.cast", "gemma", "(no such setting)"),
         ("norm.bias", "(no such setting)", True),
     ]
 

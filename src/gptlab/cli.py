@@ -218,7 +218,9 @@ def _end(outcome: "Outcome") -> None:
     """Say how a run ended and how to go on; exit 130 or 143 after a signal."""
     path = outcome.run.path
     if outcome.reason == "done":
-        print(f"\nA sample of what it writes now:\n\n{outcome.session.sample()}\n", flush=True)
+        sample = outcome.session.sample()
+        if sample:
+            print(f"\nA sample of what it writes now:\n\n{sample}\n", flush=True)
         _say(f"done: {path}; let it write more with: gptlab generate {path} --prompt TEXT")
     elif outcome.reason == "max_seconds":
         _say(f"train.max_seconds reached; go on with: gptlab resume {path} train.max_seconds=null")

@@ -21,12 +21,23 @@ from gptlab.parts.mlp import MLP
 from gptlab.parts.norm import Norm
 from gptlab.parts.positions import Positions
 from gptlab.parts.residual import Residual
+from gptlab.parts.scaling import Scaling
 
 Tiny = Callable[..., Model]
 Parts = dict[str, Any]
 
 LOCAL = {"type": "grouped_query", "n_heads": 6, "n_kv_heads": 2, "window": 5}
-REQUIRED: dict[str, Parts] = {"alternating": {"of": [LOCAL, "grouped_query"]}}
+OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
+OWN_NONE = {"type": "grouped_query", "positions": "none"}
+REQUIRED: dict[str, Parts] = {
+    "alternating": {"of": [LOCAL, "grouped_query"]},
+    "linear": {"factor": 3},
+    "ntk": {"factor": 3},
+    "dynamic_ntk": {"original_length": 6},
+    "yarn": {"factor": 3},
+    "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
+    "longrope": {"original_length": 6, "short_factors": [1, 1], "long_factors": [1.5, 3]},
+}
 SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
     "attention": [
         LOCAL | {"qk_norm": "rms_norm"},
@@ -39,14 +50,30 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_over": "width"},
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
         {"type": "differential", "n_kv_heads": 2, "window": 5},
+        {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
     ],
     "positions": [
         {"type": "rotary", "layout": "interleaved"},
         {"type": "rotary", "fraction": 0.5},
+        {"type": "rotary", "fraction": 0.5, "proportional": True},
         {"type": "sinusoidal", "scale": False},
     ],
     "head": [{"type": "tied", "softcap": 5.0}, {"type": "untied", "softcap": 5.0}],
-    "norm": [{"type": "layer_norm", "bias": False}],
+    "norm": [
+        {"type": "layer_norm", "bias": False},
+        {"type": "layer_norm", "affine": False, "bias": False},
+        {"type": "rms_norm", "affine": False},
+        {"type": "rms_norm", "offset": True},
+        {"type": "rms_norm", "offset": True, "cast": "llama"},
+    ],
+    "residual": [
+        {"type": "scaled", "learned": "branch", "scale": 0},
+        {"type": "scaled", "learned": None, "scale": 0.22},
+        {"type": "initial_mix", "initial_weight": 0.1},
+        {"type": "hyper_connections", "n_streams": 3, "dynamic": False},
+        {"type": "hyper_connections", "n_streams": 1},
+        {"type": "manifold_hyper_connections", "n_streams": 2, "keep_bias": 8, "read_bias": 0},
+    ],
 }
 
 
@@ -69,6 +96,10 @@ CASES: list[Parts] = [
     for positions in variants("positions", Positions)
 ]
 CASES += [{name: part} for name, slot in OTHER_SLOTS.items() for part in variants(name, slot)]
+CASES += [
+    {"positions": {"type": "rotary", "scaling": scaling}}
+    for scaling in variants("scaling", Scaling)
+]
 T, WINDOW = 20, 5
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gptlab import files
 from gptlab.recipes import find_recipe
 from gptlab.train.recipe import Recipe
 
@@ -44,3 +45,10 @@ def tiny_recipe(text_file: Path) -> Callable[..., Recipe]:
         return find_recipe(base).override([f"data.path={text_file}", *TINY, *settings])
 
     return make
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk, where nobody pulls the plug."""
+    monkeypatch.setattr(files, "sync", lambda path: None)
+    monkeypatch.setattr(files, "sync_folder", lambda path: None)

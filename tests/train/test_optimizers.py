@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
 
 from gptlab.config import variant_names
 from gptlab.model.gpt import GPT
+from gptlab.parts.layers import Linear
 from gptlab.train.optimizers import Optimizer
 from gptlab.train.optimizers.adamw import AdamW
 from gptlab.train.optimizers.muon import Muon
@@ -20,21 +20,27 @@ def gradients(model: GPT, seed: int = 0) -> None:
         parameter.grad = torch.randn(parameter.shape, generator=generator)
 
 
-def build(tiny_recipe: MakeRecipe) -> GPT:
-    return tiny_recipe("model.norm=layer_norm").but(seed=0).build()
+def build(tiny_recipe: MakeRecipe, residual: str = "pre_norm") -> GPT:
+    settings = ("model.norm=layer_norm", f"model.residual={residual}")
+    return tiny_recipe(*settings).but(seed=0).build()
 
 
+@pytest.mark.parametrize("residual", ["pre_norm", "hyper_connections"])
 @pytest.mark.parametrize("name", variant_names(Optimizer))
-def test_only_matrices_decay(name: str, tiny_recipe: MakeRecipe):
-    """With zero gradients a step shrinks matrices by lr * decay and leaves vectors alone."""
-    model = build(tiny_recipe)
+def test_only_weights_of_layers_decay(name: str, residual: str, tiny_recipe: MakeRecipe):
+    """With zero gradients a step shrinks them by lr * decay and leaves all else alone.
+
+    The static weights of hyper-connections are a matrix, but no layer's.
+    """
+    model = build(tiny_recipe, residual)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizers = Optimizer.parse({"type": name, "lr": 0.01, "weight_decay": 0.5}).build(model)
     optimizers.step()
     for name_, parameter in model.named_parameters():
-        factor = 1 - 0.01 * 0.5 if parameter.ndim >= 2 else 1.0
+        is_decayed = parameter.ndim >= 2 and not name_.endswith(".static")
+        factor = 1 - 0.01 * 0.5 if is_decayed else 1.0
         torch.testing.assert_close(parameter, before[name_] * factor, rtol=1e-5, atol=1e-7)
 
 
@@ -77,19 +83,20 @@ def test_the_multiplier_scales_every_peak(tiny_recipe: MakeRecipe):
     assert rates == {0.1, 0.05}
 
 
-def test_muon_takes_the_matrices_inside_blocks(tiny_recipe: MakeRecipe):
-    model = build(tiny_recipe)
+def test_muon_takes_the_matrices_of_branches(tiny_recipe: MakeRecipe):
+    model = build(tiny_recipe, "hyper_connections")
     muon, rest = Muon().build(model).optimizers
     taken = {id(p) for group in muon.param_groups for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in taken}
-    assert names == {n for n, p in model.named_parameters() if "blocks." in n and p.ndim == 2}
+    of_branches = [n for n, p in model.named_parameters() if "blocks." in n and p.ndim == 2]
+    assert names == {name for name in of_branches if ".residual." not in name}
     left = {id(p) for group in rest.param_groups for p in group["params"]}
     assert not taken & left
     assert len(taken) + len(left) == len(list(model.parameters()))
 
 
 def test_adamw_takes_the_step_of_its_paper():
-    model = nn.Linear(3, 2, bias=False, dtype=torch.float64)
+    model = Linear(3, 2, "input").double()
     weight = model.weight.detach().clone()
     optimizers = AdamW(lr=0.1, weight_decay=0.2, beta1=0.8, beta2=0.9, eps=1e-3).build(model)
     m = v = torch.zeros_like(weight)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ends import assert_same_end, last_files, quiet
 
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
@@ -18,35 +19,6 @@ from gptlab.train.recipe import Recipe
 from gptlab.train.run import resume_run, start_run
 
 MakeRecipe = Callable[..., Recipe]
-TIMING = ("seconds", "tokens_per_second", "model_flops_utilization")
-
-
-def quiet(text: str) -> None:
-    """Say nothing."""
-
-
-def metrics(path: Path) -> list[dict[str, object]]:
-    lines = RunFolder.open(path).metrics()[0]
-    return [{k: v for k, v in line.items() if k not in TIMING} for line in lines]
-
-
-def last_files(path: Path) -> dict[str, bytes]:
-    _, newest = checkpoint.every(path / "checkpoints")[-1]
-    return {file.name: file.read_bytes() for file in newest.glob("*.safetensors")}
-
-
-def assert_same_end(a: Path, b: Path) -> None:
-    assert metrics(a) == metrics(b)
-    one, other = last_files(a), last_files(b)
-    assert (
-        one.keys()
-        == other.keys()
-        == {"model.safetensors", "optimizer.safetensors", "random.safetensors"}
-    )
-    for name, content in one.items():
-        assert content == other[name], name
-
-
 CONFIGS = {
     "adamw cosine": ("optimizer=adamw", "schedule=cosine", "schedule.warmup=0.2"),
     "muon wsd": ("optimizer=muon", "schedule=wsd", "schedule.decay=0.5"),
@@ -99,6 +71,7 @@ def test_resume_from_every_step(
         assert_same_end(whole, part)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 def test_fifty_kills_at_random_moments(tiny_recipe: MakeRecipe, tmp_path: Path):
     """Kill the process 50 times, saves included; the run still ends as if nothing had happened."""

@@ -34,21 +34,22 @@ def validation_loss(
     rows = rows or max(1, LOGITS_AT_ONCE // (T * model.embedding.num_embeddings))
     n_targets = len(tokens) - 1
     full = n_targets // T
-    was_training = model.training
-    model.eval()
     total = 0.0
     spans = [(i * T, min(i + rows, full) * T) for i in range(0, full, rows)]
     if n_targets % T:
         spans.append((full * T, n_targets))
-    for start, end in spans:
-        if stop():
-            model.train(was_training)
-            return None
-        width = min(T, end - start)
-        span = torch.from_numpy(tokens[start : end + 1].astype(np.int64)).to(device)
-        x_BT, y_BT = span[:-1].view(-1, width), span[1:].view(-1, width)
-        total += model.loss(x_BT, y_BT, reduction="none").double().sum().item()
-    model.train(was_training)
+    was_training = model.training
+    model.eval()
+    try:
+        for start, end in spans:
+            if stop():
+                return None
+            width = min(T, end - start)
+            span = torch.from_numpy(tokens[start : end + 1].astype(np.int64)).to(device)
+            x_BT, y_BT = span[:-1].view(-1, width), span[1:].view(-1, width)
+            total += model.loss(x_BT, y_BT, reduction="none").double().sum().item()
+    finally:
+        model.train(was_training)
     return total / n_targets
 
 

@@ -1,7 +1,6 @@
 """Opening a trained run."""
 
 import warnings
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -58,19 +57,13 @@ def find_checkpoint(run: RunFolder, which: str) -> Path:
             raise ValueError(f"{run.path}: its checkpoints are all damaged ({len(steps)} of them)")
         return newest
     if which == "best":
-        return steps[_best_step(run, steps)]
+        best = run.best_step(steps)
+        if best is None:
+            raise ValueError(
+                f"{run.path} has no checkpoint with a validation loss: use --checkpoint=last"
+            )
+        return steps[best]
     if which.isdecimal() and int(which) in steps:
         return steps[int(which)]
     known = ", ".join(map(str, steps))
     raise ValueError(f"--checkpoint={which} must be last, best or a step that is there: {known}")
-
-
-def _best_step(run: RunFolder, steps: Mapping[int, Path]) -> int:
-    lines, _ = run.metrics()
-    losses = {line["step"]: line["val_loss"] for line in lines if line.get("val_loss") is not None}
-    scored = [step for step in steps if step in losses]
-    if not scored:
-        raise ValueError(
-            f"{run.path} has no checkpoint with a validation loss: use --checkpoint=last"
-        )
-    return min(scored, key=lambda step: losses[step])

@@ -76,7 +76,7 @@ def count_flops(model: Model, T: int | None = None) -> Flops:
     gpt, T = build_on_meta(model), T or model.context_length
     in_head = set(gpt.head.modules())
     products = _head_flops(gpt) + sum(
-        2 * module.weight.numel()
+        2 * module.weight.numel() * module.per_token
         for module in gpt.modules()
         if isinstance(module, Linear) and module not in in_head
     )

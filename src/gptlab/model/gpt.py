@@ -124,7 +124,7 @@ class Block(nn.Module):
         self.mlp = model.mlp.build(needs, layer)
         self.residual = model.residual.build(needs, layer, n_branches=2)
 
-    def forward(self, stream: Tensor, context: Context) -> Tensor:
+    def forward(self, stream: Any, context: Context) -> Any:
         return self.residual(
             stream, lambda x: self.attention(x, context), lambda x: self.mlp(x, context)
         )

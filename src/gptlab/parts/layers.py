@@ -8,15 +8,29 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Role = Literal["embedding", "position", "input", "output", "head"]
+Role = Literal["embedding", "position", "input", "output", "head", "mixing"]
 
 
 class Linear(nn.Linear):
-    """A projection. Role `input` reads the stream (or a branch's inside), `output` writes to it."""
+    """A projection. Role `input` reads the stream (or a branch's inside), `output` writes to it.
 
-    def __init__(self, d_in: int, d_out: int, role: Role, bias: bool = False):
+    Role `mixing` computes the weights with which a residual mixes its streams.
+    `std`: what its values start with where its paper fixes that; None leaves it to the
+    initialization. `per_token`: how many vectors of a token it multiplies, for counting FLOPs.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        role: Role,
+        bias: bool = False,
+        std: float | None = None,
+        per_token: int = 1,
+    ):
         super().__init__(d_in, d_out, bias=bias)
         self.role: Role = role
+        self.std, self.per_token = std, per_token
 
 
 class Embedding(nn.Embedding):

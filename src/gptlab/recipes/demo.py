@@ -41,5 +41,11 @@ def quickstart() -> Recipe:
         data=Python(val_fraction=0.02),
         optimizer=Muon(lr=1e-2, adamw_lr=5e-3),
         schedule=WSD(decay=0.4),
-        train=Train(steps=300, batch_tokens=4_096, evaluate_every=100, checkpoint_every=100),
+        train=Train(
+            steps=300,
+            batch_tokens=4_096,
+            evaluate_every=100,
+            checkpoint_every=100,
+            sample_prompt="def ",
+        ),
     )

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +167,15 @@ class RunFolder:
         lines = self._metrics_lines()
         good = [metrics for line in lines if (metrics := _parse_metrics(line)) is not None]
         return good, len(lines) - len(good)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Read the lines of metrics that hold a validation loss."""
+        return [line for line in self.metrics()[0] if line.get("val_loss") is not None]
+
+    def best_step(self, steps: Collection[int]) -> int | None:
+        """Tell which of these steps has the lowest validation loss, None if none has one."""
+        losses = {line["step"]: line["val_loss"] for line in self.evaluations()}
+        return min(losses.keys() & set(steps), key=losses.__getitem__, default=None)
 
     def truncate_metrics(self, step: int) -> int:
         """Drop the lines after `step`, and the bad ones; returns how many were bad."""

@@ -28,8 +28,18 @@ def parts(slot: str | None = None) -> None:
 
 
 def all_slots() -> dict[str, tuple[str, type[Part]]]:
-    """Find every slot of a recipe: its name, and the setting that fills it with its class."""
-    return {path.rpartition(".")[2]: (path, slot) for path, slot in _slots_below(Recipe, "")}
+    """Find every slot of a recipe: its name, and the setting that fills it with its class.
+
+    A slot that only variants of another one have goes by the first setting that is found.
+    """
+    found: dict[type[Part], str] = {}
+    ahead = list(_slots_below(Recipe, ""))
+    for path, slot in ahead:
+        if slot not in found:
+            found[slot] = path
+            for name in variant_names(slot):
+                ahead += _slots_below(find_variant(slot, name), f"{path}.")
+    return {path.rpartition(".")[2]: (path, slot) for slot, path in found.items()}
 
 
 def _slots_below(config: type[Config], prefix: str) -> Iterator[tuple[str, type[Part]]]:

@@ -47,8 +47,7 @@ def summary(path: Path) -> dict[str, Any]:
     except ValueError as error:
         return {"run": run.name, "state": f"unreadable: {error}"}
     lines, _ = run.metrics()
-    evaluated = [line for line in lines if line.get("val_loss") is not None]
-    best = min(evaluated, key=lambda line: line["val_loss"], default={})
+    best = min(run.evaluations(), key=lambda line: line["val_loss"], default={})
     last = lines[-1] if lines else {}
     return {
         "run": run.name,

@@ -13,17 +13,16 @@ from gptlab.train.session import Session
 from gptlab.train.signals import Signals
 
 
-def train(s: Session, report: Report) -> str:
+def train(s: Session, report: Report, signals: Signals) -> str:
     """Train until the run ends; return why: `done`, `max_seconds`, `SIGINT` or `SIGTERM`."""
-    with Signals() as signals:
-        while True:
-            if report.last_step < s.step:  # a resumed run may still owe this for its last step
-                settle(s, report, signals)
-            if signals.received or s.is_over():
-                s.save()
-                return signals.received.name if signals.received else s.why_over()
-            take_step(s)
-            report.progress()
+    while True:
+        if report.last_step < s.step:  # a resumed run may still owe this for its last step
+            settle(s, report, signals)
+        if signals.received or s.is_over():
+            s.save()
+            return signals.received.name if signals.received else s.why_over()
+        take_step(s)
+        report.progress()
 
 
 def take_step(s: Session) -> None:
@@ -55,14 +54,15 @@ def settle(s: Session, report: Report, signals: Signals) -> None:
         s.save()
     val_loss = None
     if last or is_due(s.step, settings.evaluate_every):
-        report.say("evaluating")
+        report.display.announce("evaluating")
         with autocast(s.precision, s.device):
             val_loss = validation_loss(s.model, s.corpus.val, stop=lambda: signals.received)
         if val_loss is None:
             return  # stopped on the way; the resumed run will do it
         s.write_sample()
     report.step(val_loss, last)
-    s.prune()
+    if s.saved_step == s.step:
+        s.prune()
 
 
 def clip_gradient(model: torch.nn.Module, limit: float | None) -> float:

@@ -21,8 +21,8 @@ class Report:
         self.s, self.display = session, display
         lines, _ = session.run.metrics()
         self.last_step = lines[-1]["step"] if lines else 0
-        evaluated = [line for line in lines if line.get("val_loss") is not None]
-        self.val_loss: float | None = evaluated[-1]["val_loss"] if evaluated else None
+        evaluations = session.run.evaluations()
+        self.val_loss: float | None = evaluations[-1]["val_loss"] if evaluations else None
         self.flops_per_token = training_flops_per_token(session.recipe.model)
         self.peak_flops = machine.peak_flops(session.device.type, session.precision)
         self.began, self.first_step = time.monotonic(), session.step
@@ -34,15 +34,11 @@ class Report:
     def _open_sinks(self) -> None:
         s, settings = self.s, self.s.recipe.train
         if settings.tensorboard and is_installed("tensorboard"):
-            self.sinks.open(partial(TensorBoard, s.run.path / "tensorboard", s.step))
+            self.sinks.open("TensorBoard", partial(TensorBoard, s.run.path / "tensorboard", s.step))
         if settings.wandb:
             config = s.recipe.model_dump(mode="json")
-            self.sinks.open(partial(Wandb, settings.wandb, s.recipe.name, config, s.run.path))
-
-    def say(self, text: str) -> None:
-        """Show what is being done, where a step takes longer than usual."""
-        if self.display.console.is_terminal:
-            self.display.update(self.s.step, text)
+            make = partial(Wandb, settings.wandb, s.recipe.name, config, s.run.path)
+            self.sinks.open("Weights & Biases", make)
 
     def step(self, val_loss: float | None, last: bool) -> None:
         """Complete the report of a step: write its line if one is due."""
@@ -55,14 +51,14 @@ class Report:
             s.run.append_metrics(line)
             self.sinks.write(line)
         if val_loss is not None:
-            self.display.update(s.step, self._text(), important=True)
+            self.display.update(s.step, self._results(), self._pace(), important=True)
         self.last_step = s.step
 
     def progress(self) -> None:
         """Show where the run is."""
         if self.tokens_per_second == 0.0:
             self._measure_speed()
-        self.display.update(self.s.step, self._text())
+        self.display.update(self.s.step, self._results(), self._pace())
 
     def close(self) -> None:
         """Finish writing."""
@@ -96,16 +92,19 @@ class Report:
         corpus = self.s.corpus
         return bits_per_byte(val_loss, len(corpus.val) - 1, corpus.val_bytes)
 
-    def _text(self) -> str:
-        s, parts = self.s, [f"{self.s.tokens:,} tokens", f"loss {self.s.loss:.3f}"]
+    def _results(self) -> str:
+        parts = [f"{self.s.tokens:,} tokens", f"loss {self.s.loss:.3f}"]
         if self.val_loss is not None:
             parts.append(f"val {self.val_loss:.4f}")
             parts.append(f"{self._bits_per_byte(self.val_loss):.3f} bits/byte")
-        parts.append(f"{self.tokens_per_second:,.0f} tokens/s")
-        done = s.step - self.first_step
-        if done and not s.is_over():
-            left = (time.monotonic() - self.began) / done * (s.steps - s.step)
-            if s.recipe.train.max_seconds:
-                left = min(left, s.recipe.train.max_seconds - s.seconds)
-            parts.append(f"{duration(left)} left")
         return " · ".join(parts)
+
+    def _pace(self) -> str:
+        s, speed = self.s, f"{self.tokens_per_second:,.0f} tokens/s"
+        done = s.step - self.first_step
+        if not done or s.is_over():
+            return speed
+        left = (time.monotonic() - self.began) / done * (s.steps - s.step)
+        if s.recipe.train.max_seconds:
+            left = min(left, s.recipe.train.max_seconds - s.seconds)
+        return f"{speed} · {duration(left)} left"

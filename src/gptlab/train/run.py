@@ -5,14 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from gptlab.runs.folder import RunFolder
 from gptlab.train.display import Display
 from gptlab.train.loop import train
+from gptlab.train.opening import begin, reopen
 from gptlab.train.recipe import Recipe
 from gptlab.train.report import Report
-from gptlab.train.session import Say, Session, begin, reopen
+from gptlab.train.session import Say, Session
+from gptlab.train.signals import Signals
 
 
 @dataclass(frozen=True)
@@ -46,35 +46,52 @@ def resume_run(path: str | Path, assignments: Sequence[str] = (), say: Say = pri
 def _finish(session: Session) -> Outcome:
     run = session.run
     run.write_status("running", session.step)
-    display = Display(session.steps)
-    with display:
+    with Signals() as signals, Display(session.steps) as display:
         report = Report(session, display)
         try:
-            reason = train(session, report)
-        except BaseException as error:
+            reason = train(session, report, signals)
+        except Exception as error:
+            explained = _explained(error, session)
             with suppress(OSError):  # the folder itself may be what failed
-                run.write_status("failed", session.step, f"{type(error).__name__}: {error}")
-            raise _explained(error, session) from error
+                run.write_status("failed", session.step, f"{type(error).__name__}: {explained}")
+            if explained is error:
+                raise
+            raise explained from error
         finally:
             report.close()
     run.write_status("done" if reason == "done" else "stopped", session.step, reason)
     return Outcome(reason, run, session)
 
 
-def _explained(error: BaseException, session: Session) -> BaseException:
+def _explained(error: Exception, session: Session) -> Exception:
+    """Say of an error that a user can do something about, what, and what is left of the run."""
     if isinstance(error, FloatingPointError):
-        session.save()  # the step that diverged was not taken: these weights are the last good ones
-        return FloatingPointError(
-            f"{error}; its last good checkpoint is in {session.run.checkpoints}"
-        )
-    if isinstance(error, torch.OutOfMemoryError):
+        with suppress(FloatingPointError, OSError):  # the step that diverged was not taken
+            session.save()
+        return FloatingPointError(f"{error}; {_what_is_left(session)}")
+    if is_out_of_memory(error):
         recipe = session.recipe
-        rows = recipe.micro_batch_size()
+        T, rows = recipe.model.context_length, recipe.micro_batch_size()
+        smaller = (
+            "a smaller model.n_layers" if rows == 1 else f"train.micro_batch_tokens={rows // 2 * T}"
+        )
         return MemoryError(
-            f"out of memory at step {session.step + 1} with {rows} rows of "
-            f"{recipe.model.context_length} tokens at once; try "
-            f"train.micro_batch_tokens={max(1, rows // 2) * recipe.model.context_length}, "
-            "a smaller model.context_length or a smaller model.d_model; "
-            f"the last checkpoint is in {session.run.checkpoints}"
+            f"out of memory at step {session.step + 1} with {rows} rows of {T} tokens at once; "
+            f"try {smaller}, a smaller model.context_length or a smaller model.d_model; "
+            f"{_what_is_left(session)}"
         )
     return error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Recognise it on every device: torch has a type of error for some of them only."""
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    )
+
+
+def _what_is_left(session: Session) -> str:
+    if session.saved_step is None:
+        return f"{session.run.path} has no checkpoint yet"
+    return f"the last good checkpoint of {session.run.path} is that of step {session.saved_step}"

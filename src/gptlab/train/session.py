@@ -1,46 +1,25 @@
-"""A session: all that a run works on, assembled from a recipe or from a run folder."""
+"""A session: all that a run works on. `opening.py` assembles one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gptlab import machine
-from gptlab.config import differences
 from gptlab.data.batches import Batches
-from gptlab.data.corpus import Corpus, check_lengths, prepare, tokenize
-from gptlab.generate import LanguageModel, load
-from gptlab.model.accounting import check_fits
+from gptlab.data.corpus import Corpus
+from gptlab.generate import LanguageModel
 from gptlab.model.gpt import GPT
 from gptlab.model.weights import fit_weights
 from gptlab.runs import checkpoint
-from gptlab.runs.folder import RunFolder, check_free
+from gptlab.runs.folder import RunFolder
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder
-from gptlab.train.environment import describe_environment
 from gptlab.train.optimizers import OptimizerSet
-from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
 
 Say = Callable[[str], None]
-
-FREE_ON_RESUME = (  # what may differ between a run and its continuation: no weight depends on it
-    "train.steps",
-    "train.tokens",
-    "train.max_seconds",
-    "train.evaluate_every",
-    "train.checkpoint_every",
-    "train.log_every",
-    "train.keep_last",
-    "train.sample_tokens",
-    "train.tensorboard",
-    "train.wandb",
-    "data.path",  # the text may have moved; its hash must not have changed
-)
 
 
 @dataclass
@@ -100,16 +79,19 @@ class Session:
         return list(zip(x_BT.split(rows), y_BT.split(rows), strict=True))
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless it is there."""
+        """Write a checkpoint of this step, unless it is there. See `check_finite`."""
         if self.saved_step == self.step:
             return
-        tensors = {
-            "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizers.state(),
-            "random": random_state(self.device),
+        weights, memory = dict(self.model.state_dict()), self.optimizers.state()
+        check_finite(weights | memory, self.step)
+        tensors = {"model": weights, "optimizer": memory, "random": random_state(self.device)}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss": self.loss,
+            "grad_norm": self.grad_norm,
+            "recipe": self.recipe.model_dump(mode="json"),
         }
-        state = {"step": self.step, "seconds": self.seconds, "loss": self.loss}
-        state["grad_norm"] = self.grad_norm
         checkpoint.save(self.run.checkpoints, self.step, tensors, state)
         self.saved_step = self.step
 
@@ -124,18 +106,17 @@ class Session:
 
     def prune(self) -> None:
         """Remove old checkpoints; the last few and the best stay."""
-        scored = [line for line in self.run.metrics()[0] if line.get("val_loss") is not None]
-        best = min(scored, key=lambda line: line["val_loss"])["step"] if scored else None
+        best = self.run.best_step([step for step, _ in checkpoint.every(self.run.checkpoints)])
         checkpoint.prune(self.run.checkpoints, self.recipe.train.keep_last, best)
 
     def sample(self) -> str:
         """Let the model write; the same text for the same step of the same run."""
         seed = stream_seed(self.recipe.seed, "sampling", self.step)
-        length = self.recipe.train.sample_tokens
+        prompt, length = self.recipe.train.sample_prompt, self.recipe.train.sample_tokens
         model = LanguageModel(self.model, self.encoder, self.recipe.model_dump(mode="json"))
-        text = model.generate("", max_tokens=length, temperature=0.8, top_k=50, seed=seed)
+        text = model.generate(prompt, max_tokens=length, temperature=0.8, top_k=50, seed=seed)
         assert isinstance(text, str)
-        return text
+        return prompt + text
 
     def write_sample(self) -> None:
         """Append what the model writes now to samples.txt."""
@@ -143,89 +124,11 @@ class Session:
             self.run.append_sample(f"--- step {self.step}\n{self.sample()}\n\n")
 
 
-def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
-    """Assemble a new run: read the text, train the tokenizer, build the model, make the folder."""
-    recipe.check()  # what cannot work is said before any work
-    check_free(root, recipe.name)
-    check_fits(recipe.resolved().model, machine.total_memory())
-    source = recipe.train.init_from
-    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
-    precision = choose_precision(recipe.train.precision, device, say)
-    say("reading the text")
-    if source is None:
-        encoder, corpus = prepare(recipe.data, recipe.tokenizer)
-    else:
-        encoder = load(source, device="cpu").tokenizer
-        corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
-    recipe = recipe.with_vocab_size(encoder.vocab_size)
-    model, batches = initial_model(recipe, device), _batches(recipe, corpus)
-    facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
-    facts |= describe_environment(corpus, encoder, device, precision)
-
-    def fill(run: RunFolder) -> None:
-        encoder.save(run.tokenizer)
-        run.write_environment(facts)
-
-    run = RunFolder.create(root, recipe.name, recipe.to_yaml(), fill)
-    return _assemble(recipe, run, model, encoder, corpus, batches, precision)
-
-
-def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
-    """Assemble a run again, at its last good checkpoint, or at its start if it has none."""
-    written = Recipe.parse(run.config_tree())
-    recipe = written.override(assignments)
-    refused = [d for d in differences(written, recipe) if d[0] not in FREE_ON_RESUME]
-    if refused:
-        path, before, after = refused[0]
-        raise ValueError(
-            f"{path}={after} cannot be changed on resuming {run.path} (it is {before}); start a "
-            f"new run with train.init_from={run.path} instead"
-        )
-    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
-    precision = choose_precision(recipe.train.precision, device, say)
-    say("reading the text")
-    encoder = recipe.tokenizer.load(run.tokenizer)
-    corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
-    now = describe_environment(corpus, encoder, device, precision)
-    _compare_environments(run.environment(), now, run, say)
-    model, batches = initial_model(recipe, device), _batches(recipe, corpus)
-    session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
-    newest = checkpoint.newest(run.checkpoints, say)
-    if newest is None:
-        say(f"{run.path} has no checkpoint yet: starting from its first step")
-    else:
-        session.restore(checkpoint.load(newest))
-    dropped = run.truncate_metrics(session.step)
-    if dropped:
-        say(f"dropped {dropped} damaged lines of {run.path / 'metrics.jsonl'}")
-    if recipe != written:
-        run.write_config(recipe.to_yaml())
-    return session
-
-
-def initial_model(recipe: Recipe, device: torch.device) -> GPT:
-    """Build the model with the weights that its training starts from."""
-    model = recipe.build()
-    source = recipe.train.init_from
-    if source is not None:
-        fit_weights(
-            model, load(source, device="cpu").model.state_dict(), f"train.init_from={source}"
-        )
-    return model.to(device)
-
-
-def _assemble(
-    recipe: Recipe,
-    run: RunFolder,
-    model: GPT,
-    encoder: Encoder,
-    corpus: Corpus,
-    batches: Batches,
-    precision: str,
-) -> Session:
-    optimizers = recipe.optimizer.build(model)
-    torch.manual_seed(stream_seed(recipe.seed, "dropout"))  # from here on, dropout alone draws
-    return Session(recipe, run, model, encoder, corpus, batches, optimizers, precision)
+def check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
+    """Raise FloatingPointError, naming a tensor, rather than let one that is broken be saved."""
+    for name, x in tensors.items():
+        if not x.isfinite().all():
+            raise FloatingPointError(f"the run diverged: after step {step} {name} is not finite")
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -241,25 +144,3 @@ def restore_random_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def _batches(recipe: Recipe, corpus: Corpus) -> Batches:
-    check_lengths(corpus, recipe.data, recipe.model.context_length)
-    return Batches(corpus.train, recipe.model.context_length, recipe.batch_size(), recipe.seed)
-
-
-def _compare_environments(
-    then: dict[str, Any], now: dict[str, Any], run: RunFolder, say: Say
-) -> None:
-    for key, what in (("data_sha256", "text"), ("tokenizer_sha256", "tokenizer")):
-        if then.get(key) != now[key]:
-            raise ValueError(
-                f"the {what} of {run.path} has changed since it was started ({key} was "
-                f"{str(then.get(key))[:12]}, is {now[key][:12]}); restore it, or give its place "
-                "with data.path=..."
-            )
-    for key in ("gptlab", "device", "precision"):
-        if then.get(key) != now[key]:
-            say(
-                f"resuming with {key} {now[key]}, was {then.get(key)}: not bit for bit the same run"
-            )

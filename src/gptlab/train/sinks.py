@@ -1,12 +1,18 @@
 """Where metrics go beside metrics.jsonl: TensorBoard events, Weights & Biases.
 
-A sink that fails is dropped with a warning; training never depends on one.
+A sink that fails or hangs is left out with a warning; training never depends on one.
 """
 
 import importlib.util
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import Full, Queue
+from threading import Thread
 from typing import Any, Protocol
+
+PATIENCE = 15.0  # seconds that all sinks together have to finish after the run's end
+MAX_WAITING = 1000  # lines that a sink may be behind
 
 Metrics = Mapping[str, float | int | None]
 
@@ -53,35 +59,57 @@ class Wandb:
         self.run.finish()
 
 
+class Feeder(Thread):
+    """Makes a sink and feeds it, in a thread of its own: training never waits for a sink."""
+
+    def __init__(self, name: str, make: Callable[[], Sink], warn: Callable[[str], None]):
+        super().__init__(name=name, daemon=True)
+        self.make, self.warn = make, warn
+        self.lines: Queue[Metrics | None] = Queue(MAX_WAITING)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            sink = self.make()
+            while (line := self.lines.get()) is not None:
+                sink.write(line)
+            sink.close()
+        except Exception as error:  # whatever a tracker throws, the run goes on
+            self.warn(f"{self.name} failed and is left out from here on: {error}")
+
+    def put(self, line: Metrics | None) -> bool:
+        """Hand over a line, None for the end; False if the sink takes no more."""
+        try:
+            self.lines.put_nowait(line)
+        except Full:
+            self.warn(f"{self.name} hangs and is left out from here on")
+            return False
+        return self.is_alive()
+
+
 class Sinks:
-    """All sinks of a run, guarded."""
+    """All sinks of a run."""
 
     def __init__(self, warn: Callable[[str], None]):
         self.warn = warn
-        self.sinks: list[Sink] = []
+        self.feeders: list[Feeder] = []
 
-    def open(self, make: Callable[[], Sink]) -> None:
-        """Add a sink, if it can be made."""
-        self._guard(lambda: self.sinks.append(make()))
+    def open(self, name: str, make: Callable[[], Sink]) -> None:
+        """Add a sink."""
+        self.feeders.append(Feeder(name, make, self.warn))
 
-    def write(self, metrics: Metrics) -> None:
-        """Give a line of metrics to every sink."""
-        for sink in list(self.sinks):
-            self._guard(lambda sink=sink: sink.write(metrics), sink)
+    def write(self, line: Metrics | None) -> None:
+        """Give a line of metrics to every sink; one that has failed is left out."""
+        self.feeders = [feeder for feeder in self.feeders if feeder.put(line)]
 
     def close(self) -> None:
-        """Finish writing."""
-        for sink in list(self.sinks):
-            self._guard(sink.close, sink)
-
-    def _guard(self, act: Callable[[], None], sink: Sink | None = None) -> None:
-        try:
-            act()
-        except Exception as error:  # whatever a tracker throws, the run goes on
-            if sink in self.sinks:
-                self.sinks.remove(sink)
-            name = f" ({type(sink).__name__})" if sink else ""
-            self.warn(f"a metrics tracker{name} failed and is left out from here on: {error}")
+        """Finish writing, but do not wait for ever."""
+        self.write(None)
+        end = time.monotonic() + PATIENCE
+        for feeder in self.feeders:
+            feeder.join(max(0.0, end - time.monotonic()))
+            if feeder.is_alive():
+                self.warn(f"{feeder.name} did not finish in {PATIENCE:g} seconds")
 
 
 def is_installed(package: str) -> bool:

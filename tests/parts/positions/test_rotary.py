@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gptlab.model.gpt import Model
 from gptlab.parts.context import Context
-from gptlab.parts.positions.rotary import Rotary
+from gptlab.parts.positions.rotary import Rotary, RotaryPositions
 
 LAYOUTS = ["half", "interleaved"]
 T, H, E = 11, 3, 8
@@ -127,7 +127,7 @@ def test_angles_are_exact_in_bfloat16(layout: str):
     ],
 )
 def test_dimensions_must_come_in_pairs(settings: dict, d_head: int, numbers: list[str]):
-    with pytest.raises(ValueError, match=r"model\.positions\.fraction") as error:
+    with pytest.raises(ValueError, match=r"^model\.positions\.fraction") as error:
         Rotary(**settings).build(24, 64).check_head(d_head)
     assert all(number in str(error.value) for number in numbers)
 
@@ -147,3 +147,72 @@ def test_it_is_transformers_rotation():
     torch.testing.assert_close(turned, expected, rtol=0, atol=5e-6)
     other = rotate(q_BTHE, positions_T, layout="interleaved", base=500.0)
     assert (other - expected).abs().max() > 0.5
+
+
+def proportional(fraction: float, layout: str = "half") -> RotaryPositions:
+    rotary = Rotary.parse(
+        {"type": "rotary", "proportional": True, "fraction": fraction, "layout": layout}
+    )
+    built = rotary.build(24, 64)
+    assert isinstance(built, RotaryPositions)
+    return built
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.3, 0.75])
+def test_proportional_frequencies_are_transformers(fraction: float):
+    transformers = pytest.importorskip("transformers")
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    parameters = {"rope_theta": 10_000.0, "partial_rotary_factor": fraction}
+    config = transformers.LlamaConfig(
+        hidden_size=64,
+        num_attention_heads=1,
+        rope_parameters=parameters | {"rope_type": "proportional"},
+    )
+    expected_F, _ = ROPE_INIT_FUNCTIONS["proportional"](config)
+    frequency_F = proportional(fraction).frequencies(64, torch.device("cpu"))
+    torch.testing.assert_close(frequency_F, expected_F, rtol=1e-6, atol=0)
+    assert 0 < frequency_F.count_nonzero() < 32
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_proportional_part_turns_as_it_does_in_the_whole_head(layout: str):
+    x_BTHE, positions_T = draw(2, T, H, E), torch.arange(T)
+    whole = rotate(x_BTHE, positions_T, layout=layout)
+    turned = proportional(0.5, layout).rotate(x_BTHE, Context(positions_T))
+    pairs = {"half": [0, 1, 4, 5], "interleaved": [0, 1, 2, 3]}[layout]
+    others = [i for i in range(E) if i not in pairs]
+    assert torch.equal(turned[..., pairs], whole[..., pairs])
+    assert torch.equal(turned[..., others], x_BTHE[..., others])
+    assert not torch.allclose(rotate(x_BTHE, positions_T, layout=layout, fraction=0.5), turned)
+
+
+def test_a_proportional_part_is_less_than_the_whole_and_at_least_a_pair():
+    with pytest.raises(ValueError, match=r"positions\.proportional=true .*fraction=1\.0"):
+        proportional(1.0).check_head(8)
+    with pytest.raises(ValueError, match=r"fraction=0\.2 of d_head=8 leaves 0 dimensions"):
+        proportional(0.2).check_head(8)
+    with pytest.raises(ValueError, match=r"d_head=7 leaves 7 dimensions"):
+        proportional(0.5).check_head(7)
+    proportional(0.25).check_head(8)
+
+
+def test_schemes_of_the_same_settings_share_angles_and_others_do_not():
+    context, x_BTHE = Context(torch.arange(T)), draw(2, T, H, E)
+    first = Rotary(base=100.0).build(24, 64).rotate(x_BTHE, context)
+    again = Rotary(base=100.0).build(24, 64).rotate(x_BTHE, context)
+    assert torch.equal(first, again)
+    assert len(context._computed) == 1
+    others: list[tuple[dict, int]] = [
+        ({"base": 101.0}, 64),
+        ({"base": 100.0, "layout": "interleaved"}, 64),
+        ({"base": 100.0, "scaling": {"type": "linear", "factor": 2}}, 64),
+        ({"base": 100.0, "scaling": {"type": "dynamic_ntk", "original_length": 64}}, 128),
+        ({"base": 100.0, "scaling": {"type": "dynamic_ntk", "original_length": 64}}, 256),
+    ]
+    for settings, context_length in others:
+        scheme = Rotary.parse({"type": "rotary"} | settings).build(24, context_length)
+        alone = scheme.rotate(x_BTHE, Context(torch.arange(T)))
+        assert torch.equal(scheme.rotate(x_BTHE, context), alone)
+        assert not torch.allclose(alone, first)
+    assert len(context._computed) == 1 + len(others)

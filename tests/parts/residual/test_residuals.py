@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from by_hand import first, norm, second
 from torch import Tensor, nn
 
 from gptlab.config import variant_names
@@ -11,19 +12,6 @@ from gptlab.model.gpt import GPT, Model
 from gptlab.parts.residual import Residual
 
 Tiny = Callable[..., Model]
-
-
-def norm(x: Tensor, gain: float) -> Tensor:
-    """RMSNorm with an equal gain for every dimension."""
-    return gain * x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-
-
-def first(x: Tensor) -> Tensor:
-    return 0.3 * x + 1
-
-
-def second(x: Tensor) -> Tensor:
-    return x.flip(-1) - 0.5
 
 
 def pre_norm(x: Tensor, gain: list[float]) -> Tensor:
@@ -83,7 +71,9 @@ def test_a_drawing_shows_every_branch_once(tiny: Tiny, residual: str):
     assert drawing.count("attention") == drawing.count("mlp") == 1
 
 
-@pytest.mark.parametrize("residual", ["pre_norm", "post_norm", "sandwich", "parallel"])
+@pytest.mark.parametrize(
+    "residual", [name for name in variant_names(Residual) if name != "hyper_connections"]
+)
 def test_a_drawing_shows_every_norm(tiny: Tiny, residual: str):
     model = tiny(residual=residual)
     drawing = "\n".join(model.residual.draw("NORM", ["attention", "mlp"]))

@@ -22,6 +22,7 @@ from gptlab.parts.context import Context
 from gptlab.parts.layers import Linear
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
+from gptlab.parts.positions import Positions, PositionScheme
 
 
 class GroupedQuery(Attention):
@@ -38,6 +39,7 @@ class GroupedQuery(Attention):
     one per `head`.
     `value_residual`: mix in the first layer's values, with learned weights (arXiv:2410.17897).
     `bias`: whether the projections have biases.
+    `positions`: this layer's own, such as another base or none; null: the model's.
     """
 
     n_heads: PositiveInt = 12
@@ -53,6 +55,7 @@ class GroupedQuery(Attention):
     gate: Literal["elementwise", "head"] | None = None
     value_residual: bool = False
     bias: bool = False
+    positions: Positions | None = None
 
     def build(self, needs: Needs, layer: int) -> Mixer:
         n_kv_heads = self.n_kv_heads or self.n_heads
@@ -89,12 +92,26 @@ class GroupedQuery(Attention):
         width = {"elementwise": d_head, "head": 1}[self.gate]
         return Gate(d_model, self.n_heads, width, self.bias)
 
+    def build_positions(self, needs: Needs, d_head: int) -> PositionScheme:
+        """Build the layer's own positions, or give the model's."""
+        if self.positions is None:
+            needs.positions.check_head(d_head)
+            return needs.positions
+        scheme = self.positions.build(needs.d_model, needs.context_length)
+        if scheme.marks_embeddings():
+            raise ValueError(
+                f"model.attention.positions={self.positions.variant} marks the token embeddings, "
+                "before any layer; choose it as model.positions"
+            )
+        scheme.check_head(d_head, "model.attention.positions")
+        return scheme
+
 
 class GroupedQueryAttention(Mixer):
     def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
         D, H, E = needs.d_model, config.n_heads, config.d_head or needs.d_model // config.n_heads
-        needs.positions.check_head(E)
+        positions = config.build_positions(needs, E)
         self.n_heads, self.d_head, self.layer = H, E, layer
         self.window, self.scale, self.softcap = config.window, config.scale, config.softcap
         self.query = Linear(D, H * E, "input", config.bias)
@@ -103,7 +120,7 @@ class GroupedQueryAttention(Mixer):
         self.output = Linear(H * E, D, "output", config.bias)
         self.query_norm, self.key_norm = config.norm_heads(H, E), config.norm_heads(n_kv_heads, E)
         self.mark = rotate_then_norm if config.qk_norm_after_rotation else norm_then_rotate
-        self.rotate, self.bias = needs.positions.rotate, needs.positions.bias(H)
+        self.rotate, self.bias = positions.rotate, positions.bias(H)
         self.sinks_H = nn.Parameter(torch.zeros(H)) if config.sinks else None
         self.gate = config.build_gate(D, E)
         self.mix_values = build_value_mixing(needs, layer, n_kv_heads, E, config.value_residual)

@@ -29,8 +29,12 @@ class Initialization(Part):
         for name, module in model.named_modules():
             if not isinstance(module, Linear | Embedding | Vector):
                 continue
-            has_role = not isinstance(module, Vector)
-            std = self.std(module.role, n_layers) if has_role else module.std
+            if isinstance(module, Vector) or (
+                isinstance(module, Linear) and module.std is not None
+            ):
+                std = module.std
+            else:
+                std = self.std(module.role, n_layers)
             generator = torch.Generator().manual_seed(stream_seed(seed, "init", f"{name}.weight"))
             values = torch.empty(module.weight.shape).normal_(0.0, std, generator=generator)
             module.weight.copy_(values)

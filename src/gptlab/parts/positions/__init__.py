@@ -1,7 +1,8 @@
 """Positions: how the model knows the order of tokens.
 
 Contract: a scheme overrides the hook it needs; the others leave their input as it is.
-A scheme is built once and shared by all layers.
+The model's scheme is built once and shared by all layers; a layer may have one of its own, if that
+leaves the embeddings alone.
 
 B batch, T query tokens, S key tokens, D d_model, H heads, E d_head.
 """
@@ -32,6 +33,11 @@ class PositionScheme(nn.Module):
         """Mark positions in the token embeddings."""
         return x_BTD
 
+    @classmethod
+    def marks_embeddings(cls) -> bool:
+        """Whether it acts before any layer, and so cannot belong to one."""
+        return cls.embed is not PositionScheme.embed
+
     def rotate(self, x_BTHE: Tensor, context: Context) -> Tensor:
         """Mark positions in queries or keys."""
         return x_BTHE
@@ -40,5 +46,8 @@ class PositionScheme(nn.Module):
         """Give the function of distance (query minus key position) that is added to the scores."""
         return None
 
-    def check_head(self, d_head: int) -> None:
-        """Raise ValueError if heads of this width do not fit; called when a model is built."""
+    def check_head(self, d_head: int, setting: str = "model.positions") -> None:
+        """Raise ValueError if heads of this width do not fit; called when a model is built.
+
+        setting: the one that chose this scheme, for the message.
+        """

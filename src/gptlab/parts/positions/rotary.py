@@ -4,17 +4,19 @@ RoFormer, arXiv:2104.09864: (a, b) -> (a cos - b sin, b cos + a sin) with the an
 t * base^(-2i/R), so that a score depends on the distance only. Angles are computed in float32:
 bfloat16 cannot count beyond 256.
 
-B batch, T tokens, H heads, E d_head, R rotated dimensions.
+B batch, T tokens, H heads, E d_head, R dimensions in pairs, F = R/2 frequencies.
 """
 
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor
 
 from gptlab.parts.context import Context
 from gptlab.parts.positions import Positions, PositionScheme
+from gptlab.parts.scaling import Scaling
+from gptlab.parts.scaling._plain import Plain
 
 
 class Rotary(Positions):
@@ -22,48 +24,80 @@ class Rotary(Positions):
 
     `layout`: which dimensions form a pair: `half` (i, i + R/2) as in GPT-NeoX and Hugging Face's
     Llama, or `interleaved` (2i, 2i + 1) as in the paper, GPT-J and Meta's Llama.
-    `fraction`: the part of each head that is rotated, from its first dimension on.
+    `fraction`: the part of each head that is rotated.
+    `proportional`: that part is the first pairs of the whole head, with the frequencies that they
+    have there (Gemma 4), not the first dimensions, as if there were no others.
+    `scaling`: slows the rotation for longer contexts; null: plain.
     """
 
-    base: PositiveFloat = 10_000.0
+    base: Annotated[float, Field(gt=1)] = 10_000.0
     layout: Literal["half", "interleaved"] = "half"
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    proportional: bool = False
+    scaling: Scaling | None = None
 
     def build(self, d_model: int, context_length: int) -> PositionScheme:
-        return RotaryPositions(self.base, self.layout, self.fraction)
+        return RotaryPositions(self, context_length)
 
 
 class RotaryPositions(PositionScheme):
-    def __init__(self, base: float, layout: str, fraction: float):
+    def __init__(self, config: Rotary, context_length: int):
         super().__init__()
-        self.base, self.fraction = base, fraction
-        self.turn = {"half": turn_half, "interleaved": turn_interleaved}[layout]
-        self.spread = {"half": spread_half, "interleaved": spread_interleaved}[layout]
+        self.config, self.context_length = config, context_length
+        self.name = f"{config!r} {context_length}"  # layers of the same settings share angles
+        self.turn = {"half": turn_half, "interleaved": turn_interleaved}[config.layout]
+        self.spread = {"half": spread_half, "interleaved": spread_interleaved}[config.layout]
+        self.scaling = config.scaling or Plain()
+        self.attention_factor = self.scaling.attention_factor(context_length)
 
-    def check_head(self, d_head: int) -> None:
-        R = int(d_head * self.fraction)
-        if R < 2 or R % 2:
+    def check_head(self, d_head: int, setting: str = "model.positions") -> None:
+        if self.config.proportional and self.config.fraction == 1:
             raise ValueError(
-                f"model.positions.fraction={self.fraction} of d_head={d_head} leaves {R} "
-                "dimensions to rotate; they must be even and at least 2"
+                f"{setting}.proportional=true changes nothing at {setting}.fraction=1.0, which "
+                "rotates every pair; give a smaller fraction"
             )
+        R, n_turned = self.sizes(d_head)
+        if R % 2 or n_turned < 1:
+            raise ValueError(
+                f"{setting}.fraction={self.config.fraction} of d_head={d_head} leaves "
+                f"{R if R % 2 else 2 * n_turned} dimensions to rotate; they must be even and at "
+                "least 2"
+            )
+        self.scaling.check(R // 2, f"{setting}.scaling")
 
     def rotate(self, x_BTHE: Tensor, context: Context) -> Tensor:
-        R = int(x_BTHE.shape[-1] * self.fraction)
+        d_head, dtype = x_BTHE.shape[-1], x_BTHE.dtype
         cos_T1R, sin_T1R = context.once(
-            (self, R, x_BTHE.dtype), lambda: self.angles(x_BTHE, R, context)
+            (self.name, d_head, dtype), lambda: self.angles(x_BTHE, context)
         )
-        if x_BTHE.shape[-1] == R:
+        R = cos_T1R.shape[-1]
+        if d_head == R:
             return x_BTHE * cos_T1R + self.turn(x_BTHE) * sin_T1R
         x_BTHR, rest = x_BTHE[..., :R], x_BTHE[..., R:]
         return torch.cat([x_BTHR * cos_T1R + self.turn(x_BTHR) * sin_T1R, rest], dim=-1)
 
-    def angles(self, like: Tensor, R: int, context: Context) -> tuple[Tensor, Tensor]:
+    def angles(self, like: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every position's angles, ready to multiply (B)THE tensors."""
-        exponent = torch.arange(0, R, 2, device=like.device, dtype=torch.float32) / R
-        angle = context.positions_T.float()[..., None] * self.base**-exponent
+        frequency_F = self.frequencies(like.shape[-1], like.device)
+        angle = context.positions_T.float()[..., None] * frequency_F
         angle_T1R = self.spread(angle)[..., None, :]
-        return angle_T1R.cos().to(like.dtype), angle_T1R.sin().to(like.dtype)
+        cos_T1R = angle_T1R.cos() * self.attention_factor
+        return cos_T1R.to(like.dtype), (angle_T1R.sin() * self.attention_factor).to(like.dtype)
+
+    def frequencies(self, d_head: int, device: torch.device) -> Tensor:
+        """Radians per token of every pair, in float32."""
+        R, n_turned = self.sizes(d_head)
+        exponent_F = torch.arange(0, R, 2, device=device, dtype=torch.float32) / R
+        plain_F = self.config.base**-exponent_F
+        frequency_F = self.scaling.stretch(plain_F, self.config.base, self.context_length)
+        return frequency_F * (torch.arange(R // 2, device=device) < n_turned)
+
+    def sizes(self, d_head: int) -> tuple[int, int]:
+        """How many dimensions are in pairs, and how many pairs turn."""
+        if self.config.proportional:
+            return d_head, int(d_head * self.config.fraction) // 2
+        R = int(d_head * self.config.fraction)
+        return R, R // 2
 
 
 def turn_half(x: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 Contract: `build(needs, layer, n_branches)` gives a module that maps (stream, *branches) to the
 stream after the block, calling each branch once; `build_ends(needs)` gives what stands at both
 ends of the stack: `open` makes a stream of the embeddings, `close` hands it to the head.
-A stream may be wider than x_BTD between the ends.
+What the stream is between the ends is the part's own affair: x_BTD, several of them, a tuple.
 
 B batch, T tokens, D d_model.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,10 +43,10 @@ class Ends(nn.Module):
         super().__init__()
         self.norm = norm
 
-    def open(self, x_BTD: Tensor) -> Tensor:
+    def open(self, x_BTD: Tensor) -> Any:
         """Make a stream of the embeddings."""
         return x_BTD
 
-    def close(self, stream: Tensor) -> Tensor:
+    def close(self, stream: Any) -> Tensor:
         """Make of the stream what the head reads."""
         return self.norm(stream)

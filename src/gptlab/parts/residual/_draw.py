@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 
-def shortcut(inner: Sequence[str]) -> tuple[str, str]:
-    """Draw a chain of boxes with a way around it that is added at its end."""
+def shortcut(inner: Sequence[str], around: str = "") -> tuple[str, str]:
+    """Draw a chain of boxes and the way around it, `around` written on it, added at its end."""
     chain = " ─ ".join(inner)
-    return f"┬─ {chain} ─ ⊕", "└" + "─" * (len(chain) + 5) + "┘"
+    way = f" {around} " if around else ""
+    return f"┬─ {chain} ─ ⊕", f"└{way:─^{len(chain) + 5}}┘"
 
 
 def in_a_row(pieces: Sequence[tuple[str, str]]) -> list[str]:

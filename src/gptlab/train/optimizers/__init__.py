@@ -1,6 +1,8 @@
 """Optimizer: how gradients become steps.
 
-Contract: `build(model)` gives an `OptimizerSet`. Weight decay acts on matrices only.
+Contract: `build(model)` gives an `OptimizerSet`. Weight decay acts on the weights of layers that
+have a role (`parts/layers.py`) and on nothing else: not on gains, biases, or the numbers with which
+a residual mixes, whatever their shape.
 """
 
 from abc import abstractmethod
@@ -11,6 +13,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from gptlab.config import Part
+from gptlab.parts.layers import Embedding, Linear, Role
 
 
 class Optimizer(Part):
@@ -60,7 +63,7 @@ class OptimizerSet:
             for name, parameter in self.parameters.items():
                 if id(parameter) in owned:
                     optimizer.state[parameter] = {
-                        key.rpartition("/")[2]: value.to(_place(key, value, parameter))
+                        key.rpartition("/")[2]: value.to(parameter.device)
                         for key, value in state.items()
                         if key.rpartition("/")[0] == name
                     }
@@ -74,14 +77,20 @@ def fused_adamw(
     eps: float,
     weight_decay: float,
 ) -> torch.optim.AdamW:
-    """Build a fused AdamW for these parameters, decaying matrices only."""
-    parameters = dict(model.named_parameters())
-    matrices = [parameters[name] for name in names if parameters[name].ndim >= 2]
-    others = [parameters[name] for name in names if parameters[name].ndim < 2]
-    groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    """Build a fused AdamW for these parameters, decaying those that have a role."""
+    parameters, roles = dict(model.named_parameters()), weight_roles(model)
+    decayed = [parameters[name] for name in names if name in roles]
+    others = [parameters[name] for name in names if name not in roles]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr, betas, eps, weight_decay, fused=True)
 
 
-def _place(key: str, value: Tensor, parameter: Tensor) -> torch.device:
-    return value.device if key.endswith("/step") else parameter.device
+def weight_roles(model: nn.Module) -> dict[str, Role]:
+    """Give the role of every parameter that has one, by its name."""
+    roles: dict[int, Role] = {
+        id(module.weight): module.role
+        for module in model.modules()
+        if isinstance(module, Linear | Embedding)
+    }
+    return {name: roles[id(p)] for name, p in model.named_parameters() if id(p) in roles}

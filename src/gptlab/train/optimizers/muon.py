@@ -1,4 +1,4 @@
-"""Muon: orthogonalised momentum for the matrices inside blocks, AdamW for the rest.
+"""Muon: orthogonalised momentum for what reads and writes the stream, AdamW for the rest.
 
 Keller Jordan, https://kellerjordan.github.io/posts/muon/; steps are scaled to AdamW's size
 (arXiv:2502.16982), so that one learning rate suits both.
@@ -10,14 +10,14 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import nn
 
-from gptlab.train.optimizers import Optimizer, OptimizerSet, fused_adamw
+from gptlab.train.optimizers import Optimizer, OptimizerSet, fused_adamw, weight_roles
 from gptlab.train.optimizers.adamw import Beta
 
 
 class Muon(Optimizer):
     """The settings of Muon, and of the AdamW beside it.
 
-    `adamw_lr`: the peak learning rate of everything but the matrices inside blocks; null: `lr`.
+    `adamw_lr`: the peak learning rate of everything but those matrices; null: `lr`.
     `momentum`: Muon's, with Nesterov's form. `newton_schulz_steps`: how often the iteration runs
     that makes a matrix orthogonal.
     """
@@ -31,9 +31,8 @@ class Muon(Optimizer):
 
     def build(self, model: nn.Module) -> OptimizerSet:
         parameters = dict(model.named_parameters())
-        inside = [
-            name for name, p in parameters.items() if name.startswith("blocks.") and p.ndim == 2
-        ]
+        roles = weight_roles(model)
+        inside = [name for name, role in roles.items() if role in ("input", "output")]
         rest = [name for name in parameters if name not in inside]
         muon = torch.optim.Muon(
             [parameters[name] for name in inside],

@@ -1,0 +1,175 @@
+"""Opening a session: of a recipe, in a new run folder, or of a run folder, where it stopped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gptlab import machine
+from gptlab.config import differences
+from gptlab.data.batches import Batches
+from gptlab.data.corpus import Corpus, check_lengths, prepare, tokenize
+from gptlab.generate import LanguageModel, load
+from gptlab.model.accounting import check_fits
+from gptlab.model.gpt import GPT
+from gptlab.model.weights import fit_weights
+from gptlab.runs import checkpoint
+from gptlab.runs.folder import RunFolder, check_free
+from gptlab.streams import stream_seed
+from gptlab.tokenizer import Encoder, Tokenizer
+from gptlab.train.environment import describe_environment
+from gptlab.train.precision import choose_precision
+from gptlab.train.recipe import Recipe
+from gptlab.train.session import Say, Session
+
+FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
+    "train.device",
+    "train.micro_batch_tokens",
+    "train.steps",
+    "train.tokens",
+    "train.max_seconds",
+    "train.evaluate_every",
+    "train.checkpoint_every",
+    "train.log_every",
+    "train.keep_last",
+    "train.sample_tokens",
+    "train.sample_prompt",
+    "train.tensorboard",
+    "train.wandb",
+    "data.path",  # the text may have moved; its hash must not have changed
+)
+
+
+def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
+    """Assemble a new run: read the text, train the tokenizer, build the model, make the folder."""
+    recipe.check()  # what cannot work is said before any work
+    check_free(root, recipe.name)
+    check_fits(recipe.resolved().model, machine.total_memory())
+    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
+    precision = choose_precision(recipe.train.precision, device, say)
+    source = source_of(recipe)
+    say("reading the text")
+    if source is None:
+        encoder, corpus = prepare(recipe.data, recipe.tokenizer)
+    else:
+        recipe = recipe.but(tokenizer=Tokenizer.parse(source.config["tokenizer"]))
+        encoder = source.tokenizer
+        corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
+    recipe = recipe.with_vocab_size(encoder.vocab_size)
+    check_sample_prompt(recipe, encoder)
+    model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
+    facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
+    facts |= describe_environment(corpus, encoder, device, precision)
+
+    def fill(run: RunFolder) -> None:
+        encoder.save(run.tokenizer)
+        run.write_environment(facts)
+
+    run = RunFolder.create(root, recipe.name, recipe.to_yaml(), fill)
+    return _assemble(recipe, run, model, encoder, corpus, batches, precision)
+
+
+def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
+    """Assemble a run again, at its last good checkpoint, or at its start if it has none."""
+    written = Recipe.parse(run.config_tree())
+    recipe = written.override(assignments)
+    newest = checkpoint.newest(run.checkpoints, say)
+    saved = None if newest is None else checkpoint.load(newest)
+    refuse_changes(Recipe.parse(saved.state["recipe"]) if saved else written, recipe, run)
+    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
+    precision = choose_precision(recipe.train.precision, device, say)
+    say("reading the text")
+    encoder = recipe.tokenizer.load(run.tokenizer)
+    corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
+    now = describe_environment(corpus, encoder, device, precision)
+    _compare_environments(run.environment(), now, run, say)
+    check_sample_prompt(recipe, encoder)
+    source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
+    model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
+    session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
+    if saved:
+        session.restore(saved)
+    else:
+        say(f"{run.path} has no checkpoint yet: starting from its first step")
+    dropped = run.truncate_metrics(session.step)
+    if dropped:
+        say(f"dropped {dropped} damaged lines of {run.path / 'metrics.jsonl'}")
+    if recipe != written:
+        run.write_config(recipe.to_yaml())
+    return session
+
+
+def refuse_changes(before: Recipe, after: Recipe, run: RunFolder) -> None:
+    """Raise ValueError for a change, by hand or on the command line, that makes it another run."""
+    refused = [d for d in differences(before, after) if d[0] not in FREE_ON_RESUME]
+    if refused:
+        path, was, is_now = refused[0]
+        raise ValueError(
+            f"{path}={is_now} cannot be changed on resuming {run.path} (it is {was}); start a "
+            f"new run with train.init_from={run.path} instead"
+        )
+
+
+def source_of(recipe: Recipe) -> LanguageModel | None:
+    """Open the run whose weights and tokenizer this recipe starts from, if it names one."""
+    path = recipe.train.init_from
+    return None if path is None else load(path, device="cpu")
+
+
+def initial_model(recipe: Recipe, source: LanguageModel | None, device: torch.device) -> GPT:
+    """Build the model with the weights that its training starts from."""
+    model = recipe.build()
+    if source is not None:
+        weights = source.model.state_dict()
+        fit_weights(model, weights, f"train.init_from={recipe.train.init_from}")
+    return model.to(device)
+
+
+def _assemble(
+    recipe: Recipe,
+    run: RunFolder,
+    model: GPT,
+    encoder: Encoder,
+    corpus: Corpus,
+    batches: Batches,
+    precision: str,
+) -> Session:
+    optimizers = recipe.optimizer.build(model)
+    torch.manual_seed(stream_seed(recipe.seed, "dropout"))  # from here on, dropout alone draws
+    return Session(recipe, run, model, encoder, corpus, batches, optimizers, precision)
+
+
+def _batches(recipe: Recipe, corpus: Corpus) -> Batches:
+    check_lengths(corpus, recipe.data, recipe.model.context_length)
+    return Batches(corpus.train, recipe.model.context_length, recipe.batch_size(), recipe.seed)
+
+
+def check_sample_prompt(recipe: Recipe, encoder: Encoder) -> None:
+    """Raise ValueError for a prompt that cannot be read, before any training."""
+    try:
+        length = len(encoder.encode(recipe.train.sample_prompt))
+    except ValueError as error:
+        raise ValueError(f"train.sample_prompt: {error}") from None
+    if length > recipe.model.context_length:
+        raise ValueError(
+            f"train.sample_prompt has {length} tokens, more than "
+            f"model.context_length={recipe.model.context_length}"
+        )
+
+
+def _compare_environments(
+    then: dict[str, Any], now: dict[str, Any], run: RunFolder, say: Say
+) -> None:
+    for key, what in (("data_sha256", "text"), ("tokenizer_sha256", "tokenizer")):
+        if then.get(key) != now[key]:
+            raise ValueError(
+                f"the {what} of {run.path} has changed since it was started ({key} was "
+                f"{str(then.get(key))[:12]}, is {now[key][:12]}); restore it, or give its place "
+                "with data.path=..."
+            )
+    for key in ("gptlab", "device", "precision"):
+        if then.get(key) != now[key]:
+            say(
+                f"resuming with {key} {now[key]}, was {then.get(key)}: not bit for bit the same run"
+            )
