@@ -41,7 +41,7 @@ class Differential(Attention):
         if needs.d_model % (2 * self.n_heads):
             raise ValueError(
                 f"model.attention.n_heads={self.n_heads} with two maps each does not divide "
-                f"model.d_model={needs.d_model}"
+                f"model.d_model={needs.d_model}; change one of them"
             )
         if self.n_heads % n_kv_heads:
             raise ValueError(

@@ -29,12 +29,11 @@ class Initialization(Part):
         for name, module in model.named_modules():
             if not isinstance(module, Linear | Embedding | Vector):
                 continue
-            if isinstance(module, Vector) or (
-                isinstance(module, Linear) and module.std is not None
-            ):
+            if isinstance(module, Vector):
                 std = module.std
             else:
-                std = self.std(module.role, n_layers)
+                own = module.std if isinstance(module, Linear) else None
+                std = self.std(module.role, n_layers) if own is None else own
             generator = torch.Generator().manual_seed(stream_seed(seed, "init", f"{name}.weight"))
             values = torch.empty(module.weight.shape).normal_(0.0, std, generator=generator)
             module.weight.copy_(values)
