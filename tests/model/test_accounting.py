@@ -60,6 +60,12 @@ MODELS = {
     "llama": small(**llama, **attention(n_kv_heads=2)),
     "multi_query": small(**attention(n_kv_heads=1, qk_norm="rms_norm")),
     "window": small(**attention(window=5)),
+    "d_head": small(**attention(n_heads=3, d_head=16, scale=0.2, qk_norm="rms_norm")),
+    "gate": small(**attention(gate="elementwise", bias=True)),
+    "head_gate": small(**attention(gate="head", value_residual=True)),
+    "differential": small(attention={"type": "differential", "n_heads": 2}),
+    "sinks": small(**attention(sinks=True)),
+    "softcap": small(**attention(n_kv_heads=2, softcap=2.0, sinks=True)),
     "alternating": small(
         attention={
             "type": "alternating",
@@ -95,7 +101,9 @@ def test_products_are_those_that_torch_counts(model: Model):
     assert products == 3 * flops.products * T
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "multi_query", "alibi"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "llama", "multi_query", "alibi", "d_head", "gate", "head_gate", "softcap"]
+)
 def test_scores_are_those_that_torch_counts_but_for_keys_that_nobody_sees(name: str):
     flops = count_flops(MODELS[name])
     _, scores = counted(MODELS[name], backward=False)

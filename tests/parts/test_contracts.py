@@ -43,6 +43,13 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"qk_norm": "rms_norm"},
         {"type": "grouped_query", "n_kv_heads": 1, "bias": True},
         {"type": "grouped_query", "n_heads": 4, "window": 2},
+        {"type": "grouped_query", "n_heads": 5, "d_head": 16, "scale": 0.1, "softcap": 2.0},
+        {"type": "grouped_query", "n_heads": 4, "sinks": True, "gate": "elementwise"},
+        LOCAL | {"softcap": 2.0, "sinks": True, "gate": "head"},
+        LOCAL | {"sinks": True, "value_residual": True},
+        LOCAL | {"qk_norm": "rms_norm", "qk_norm_over": "width"},
+        LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
+        {"type": "differential", "n_kv_heads": 2, "window": 5},
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
     ],
     "positions": [

@@ -1,6 +1,6 @@
 """What travels through a forward pass beside the activations.
 
-T query tokens.
+B batch, T query tokens, K key/value heads, E d_head.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,12 @@ class Context:
 
     positions_T: the absolute position of every token, explicit and never inferred from a cache.
     caches: a cache per layer, made by `GPT.new_caches`; None outside of generation.
+    first_values_BTKE: the first layer's values of these tokens, where later layers want them.
     """
 
     positions_T: Tensor
     caches: list[Any] | None = None
+    first_values_BTKE: Tensor | None = None
     _computed: dict[Any, Any] = field(default_factory=dict)
 
     def once(self, key: Any, compute: Callable[[], V]) -> V:

@@ -5,7 +5,8 @@ Initialization and the optimizers decide by role, never by the suffix of a param
 
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 Role = Literal["embedding", "position", "input", "output", "head", "mixing"]
 
@@ -38,3 +39,15 @@ class Embedding(nn.Embedding):
     def __init__(self, n_rows: int, d_model: int, role: Role):
         super().__init__(n_rows, d_model)
         self.role: Role = role
+
+
+class Vector(nn.Module):
+    """A learned vector that starts as N(0, std), whatever the initialization part says."""
+
+    def __init__(self, width: int, std: float):
+        super().__init__()
+        self.std = std
+        self.weight = nn.Parameter(torch.zeros(width))
+
+    def forward(self) -> Tensor:
+        return self.weight

@@ -1,6 +1,7 @@
 """What a part may ask of the model it is built into."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from gptlab.parts.norm import Norm
 from gptlab.parts.positions import PositionScheme
@@ -8,7 +9,11 @@ from gptlab.parts.positions import PositionScheme
 
 @dataclass(frozen=True)
 class Needs:
-    """The model's sizes, its norm, and its positions, for parts that are built once per layer."""
+    """The model's sizes, its norm, and its positions, for parts that are built once per layer.
+
+    offered: what a layer will hand to later ones through the context, noted while layers are built
+    from first to last, so that one which finds nothing it can use is refused.
+    """
 
     d_model: int
     n_layers: int
@@ -16,3 +21,4 @@ class Needs:
     dropout: float
     norm: Norm
     positions: PositionScheme
+    offered: dict[str, Any] = field(default_factory=dict)

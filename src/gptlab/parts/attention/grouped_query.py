@@ -6,14 +6,18 @@ attention (arXiv:1911.02150). Query head h reads key/value head floor(h * K / H)
 B batch, T tokens, S remembered tokens, D d_model, H query heads, K key/value heads, E d_head.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from gptlab.kernels.attention import attend, visible_keys
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.attention._cache import KeyValueCache
+from gptlab.parts.attention._gate import AlwaysOpen, Gate
+from gptlab.parts.attention._query_key_norm import OverWidth, norm_then_rotate, rotate_then_norm
+from gptlab.parts.attention._value_residual import build_value_mixing
 from gptlab.parts.context import Context
 from gptlab.parts.layers import Linear
 from gptlab.parts.needs import Needs
@@ -24,33 +28,69 @@ from gptlab.parts.positions import Positions, PositionScheme
 class GroupedQuery(Attention):
     """Multi-head, multi-query and grouped-query attention.
 
-    `n_kv_heads`: null means as many as `n_heads`.
+    `n_kv_heads`: null means as many as `n_heads`. `d_head`: null means d_model / n_heads.
     `window`: a token sees this many, itself included (arXiv:2310.06825); null: all before it.
-    `qk_norm`: a norm for queries and keys, per head, before rotation (arXiv:2010.04245).
-    `bias`: whether the four projections have biases.
+    `scale`: multiplies the scores; null means d_head^-0.5.
+    `softcap`: bounds the scores, softcap * tanh(score / softcap) (Gemma 2, arXiv:2408.00118).
+    `sinks`: a learned logit per head that takes weight and gives nothing (GPT-OSS).
+    `qk_norm`: a norm for queries and keys (arXiv:2010.04245), over each `head` or over the `width`
+    of all of them (OLMo 2, arXiv:2501.00656), before the rotation or after.
+    `gate`: multiplies what is read by a sigmoid of the input (arXiv:2505.06708), `elementwise` or
+    one per `head`.
+    `value_residual`: mix in the first layer's values, with learned weights (arXiv:2410.17897).
+    `bias`: whether the projections have biases.
     `positions`: this layer's own, such as another base or none; null: the model's.
     """
 
     n_heads: PositiveInt = 12
     n_kv_heads: PositiveInt | None = None
+    d_head: Annotated[int, Field(gt=0, le=100_000)] | None = None
     window: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    scale: PositiveFloat | None = None
+    softcap: PositiveFloat | None = None
+    sinks: bool = False
     qk_norm: Norm | None = None
+    qk_norm_over: Literal["head", "width"] = "head"
+    qk_norm_after_rotation: bool = False
+    gate: Literal["elementwise", "head"] | None = None
+    value_residual: bool = False
     bias: bool = False
     positions: Positions | None = None
 
     def build(self, needs: Needs, layer: int) -> Mixer:
         n_kv_heads = self.n_kv_heads or self.n_heads
-        if needs.d_model % self.n_heads:
+        if self.d_head is None and needs.d_model % self.n_heads:
             raise ValueError(
                 f"model.attention.n_heads={self.n_heads} does not divide "
-                f"model.d_model={needs.d_model}"
+                f"model.d_model={needs.d_model}; change one of them, or set d_head"
             )
         if self.n_heads % n_kv_heads:
             raise ValueError(
                 f"model.attention.n_kv_heads={n_kv_heads} does not divide "
                 f"model.attention.n_heads={self.n_heads}"
             )
+        if self.qk_norm is None and (self.qk_norm_over != "head" or self.qk_norm_after_rotation):
+            raise ValueError(
+                f"model.attention.qk_norm_over={self.qk_norm_over} and qk_norm_after_rotation="
+                f"{str(self.qk_norm_after_rotation).lower()} mean nothing with qk_norm=null; name "
+                "a norm such as model.attention.qk_norm=rms_norm"
+            )
         return GroupedQueryAttention(self, n_kv_heads, needs, layer)
+
+    def norm_heads(self, n_heads: int, d_head: int) -> nn.Module:
+        """Build the norm of queries or keys."""
+        if self.qk_norm is None:
+            return nn.Identity()
+        if self.qk_norm_over == "width":
+            return OverWidth(self.qk_norm.build(n_heads * d_head))
+        return self.qk_norm.build(d_head)
+
+    def build_gate(self, d_model: int, d_head: int) -> nn.Module:
+        """Build what maps (y_BTHE, x_BTD) to y_BTHE."""
+        if self.gate is None:
+            return AlwaysOpen()
+        width = {"elementwise": d_head, "head": 1}[self.gate]
+        return Gate(d_model, self.n_heads, width, self.bias)
 
     def build_positions(self, needs: Needs, d_head: int) -> PositionScheme:
         """Build the layer's own positions, or give the model's."""
@@ -70,26 +110,29 @@ class GroupedQuery(Attention):
 class GroupedQueryAttention(Mixer):
     def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
-        d_head = needs.d_model // config.n_heads
-        positions = config.build_positions(needs, d_head)
-        self.n_heads, self.d_head, self.layer = config.n_heads, d_head, layer
-        self.window = config.window
-        self.query = Linear(needs.d_model, config.n_heads * d_head, "input", config.bias)
-        self.key = Linear(needs.d_model, n_kv_heads * d_head, "input", config.bias)
-        self.value = Linear(needs.d_model, n_kv_heads * d_head, "input", config.bias)
-        self.output = Linear(config.n_heads * d_head, needs.d_model, "output", config.bias)
-        self.query_norm = config.qk_norm.build(d_head) if config.qk_norm else nn.Identity()
-        self.key_norm = config.qk_norm.build(d_head) if config.qk_norm else nn.Identity()
-        self.rotate, self.bias = positions.rotate, positions.bias(config.n_heads)
+        D, H, E = needs.d_model, config.n_heads, config.d_head or needs.d_model // config.n_heads
+        positions = config.build_positions(needs, E)
+        self.n_heads, self.d_head, self.layer = H, E, layer
+        self.window, self.scale, self.softcap = config.window, config.scale, config.softcap
+        self.query = Linear(D, H * E, "input", config.bias)
+        self.key = Linear(D, n_kv_heads * E, "input", config.bias)
+        self.value = Linear(D, n_kv_heads * E, "input", config.bias)
+        self.output = Linear(H * E, D, "output", config.bias)
+        self.query_norm, self.key_norm = config.norm_heads(H, E), config.norm_heads(n_kv_heads, E)
+        self.mark = rotate_then_norm if config.qk_norm_after_rotation else norm_then_rotate
+        self.rotate, self.bias = positions.rotate, positions.bias(H)
+        self.sinks_H = nn.Parameter(torch.zeros(H)) if config.sinks else None
+        self.gate = config.build_gate(D, E)
+        self.mix_values = build_value_mixing(needs, layer, n_kv_heads, E, config.value_residual)
         self.score_dropout, self.dropout = needs.dropout, nn.Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         q_BTHE = self.query(x_BTD).unflatten(-1, (-1, self.d_head))
         k_BTKE = self.key(x_BTD).unflatten(-1, (-1, self.d_head))
         v_BTKE = self.value(x_BTD).unflatten(-1, (-1, self.d_head))
-        q_BHTE = self.rotate(self.query_norm(q_BTHE), context).transpose(1, 2)
-        k_BKSE = self.rotate(self.key_norm(k_BTKE), context).transpose(1, 2)
-        v_BKSE = v_BTKE.transpose(1, 2)
+        q_BHTE = self.mark(q_BTHE, self.query_norm, self.rotate, context).transpose(1, 2)
+        k_BKSE = self.mark(k_BTKE, self.key_norm, self.rotate, context).transpose(1, 2)
+        v_BKSE = self.mix_values(v_BTKE, context).transpose(1, 2)
         key_positions_S = None
         if context.caches is not None:
             k_BKSE, v_BKSE, key_positions_S = context.caches[self.layer].append(
@@ -104,8 +147,12 @@ class GroupedQueryAttention(Mixer):
             window=self.window,
             bias=self.bias,
             dropout=self.score_dropout if self.training else 0.0,
+            scale=self.scale,
+            softcap=self.softcap,
+            sinks_H=self.sinks_H,
         )
-        return self.dropout(self.output(y_BHTE.transpose(1, 2).flatten(2)))
+        y_BTHE = self.gate(y_BHTE.transpose(1, 2), x_BTD)
+        return self.dropout(self.output(y_BTHE.flatten(2)))
 
     def new_cache(self, capacity: int) -> KeyValueCache:
         if self.window is None or self.window > capacity:

@@ -1,0 +1,115 @@
+"""Differential attention: the difference of two softmax maps cancels what both have in common.
+
+Differential Transformer, arXiv:2410.05258: each head reads y = (map 1 - lambda * map 2) V, with
+lambda = exp(q1 k1) - exp(q2 k2) + start, of four learned vectors per layer and a start that grows
+with depth, 0.8 - 0.6 exp(-0.3 l) in layer l = 0, 1, ... What a head has read is normed by itself
+and multiplied by 1 - start. Half as many heads as usual, each with two maps of d_head dimensions
+and values of twice that, take as many parameters as usual.
+
+B batch, T tokens, S remembered tokens, D d_model, H query heads, K key/value heads,
+E d_head = D / 2H.
+"""
+
+import math
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from gptlab.kernels.attention import attend, visible_keys
+from gptlab.parts.attention import Attention, Mixer
+from gptlab.parts.attention._cache import KeyValueCache
+from gptlab.parts.context import Context
+from gptlab.parts.layers import Linear, Vector
+from gptlab.parts.needs import Needs
+
+
+class Differential(Attention):
+    """The heads' norm is the model's (RMSNorm in the paper). Weights have no dropout.
+
+    `n_heads`: heads of two maps each, so half as many as elsewhere.
+    `n_kv_heads`: null means as many as `n_heads`.
+    `window`: a token sees this many, itself included; null: all before it.
+    """
+
+    n_heads: PositiveInt = 6
+    n_kv_heads: PositiveInt | None = None
+    window: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+
+    def build(self, needs: Needs, layer: int) -> Mixer:
+        n_kv_heads = self.n_kv_heads or self.n_heads
+        if needs.d_model % (2 * self.n_heads):
+            raise ValueError(
+                f"model.attention.n_heads={self.n_heads} with two maps each does not divide "
+                f"model.d_model={needs.d_model}; change one of them"
+            )
+        if self.n_heads % n_kv_heads:
+            raise ValueError(
+                f"model.attention.n_kv_heads={n_kv_heads} does not divide "
+                f"model.attention.n_heads={self.n_heads}"
+            )
+        return DifferentialAttention(self, n_kv_heads, needs, layer)
+
+
+class DifferentialAttention(Mixer):
+    def __init__(self, config: Differential, n_kv_heads: int, needs: Needs, layer: int):
+        super().__init__()
+        D, H, E = needs.d_model, config.n_heads, needs.d_model // config.n_heads // 2
+        needs.positions.check_head(E)
+        self.n_heads, self.d_head, self.layer, self.window = H, E, layer, config.window
+        self.query = Linear(D, 2 * H * E, "input")
+        self.key = Linear(D, 2 * n_kv_heads * E, "input")
+        self.value = Linear(D, 2 * n_kv_heads * E, "input")
+        self.output = Linear(2 * H * E, D, "output")
+        self.lambda_queries = nn.ModuleList(Vector(E, std=0.1) for _ in range(2))
+        self.lambda_keys = nn.ModuleList(Vector(E, std=0.1) for _ in range(2))
+        self.start = 0.8 - 0.6 * math.exp(-0.3 * layer)
+        self.norm = needs.norm.build(2 * E)
+        self.rotate, self.bias = needs.positions.rotate, needs.positions.bias(H)
+        self.dropout = nn.Dropout(needs.dropout)
+
+    def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+        q_BHTF = self.mark(self.query(x_BTD), context)  # F: 2 E, the maps side by side
+        k_BKSF = self.mark(self.key(x_BTD), context)
+        v_BKSF = self.value(x_BTD).unflatten(-1, (-1, 2 * self.d_head)).transpose(1, 2)
+        key_positions_S = None
+        if context.caches is not None:
+            k_BKSF, v_BKSF, key_positions_S = context.caches[self.layer].append(
+                k_BKSF, v_BKSF, context.positions_T
+            )
+        first_BHTF, second_BHTF = (
+            attend(
+                q_BHTE,
+                k_BKSE,
+                v_BKSF,
+                query_positions_T=context.positions_T,
+                key_positions_S=key_positions_S,
+                window=self.window,
+                bias=self.bias,
+            )
+            for q_BHTE, k_BKSE in zip(q_BHTF.chunk(2, -1), k_BKSF.chunk(2, -1), strict=True)
+        )
+        y_BHTF = self.norm(first_BHTF - self.weight_of_second() * second_BHTF) * (1 - self.start)
+        return self.dropout(self.output(y_BHTF.transpose(1, 2).flatten(2)))
+
+    def mark(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """Rotate each map's queries or keys, and lay the two maps of a head side by side."""
+        x_BTHE = self.rotate(x_BTD.unflatten(-1, (-1, self.d_head)), context)
+        return x_BTHE.flatten(2).unflatten(-1, (-1, 2 * self.d_head)).transpose(1, 2)
+
+    def weight_of_second(self) -> Tensor:
+        """The lambda of the paper."""
+        first, second = (
+            (q() * k()).sum().exp()
+            for q, k in zip(self.lambda_queries, self.lambda_keys, strict=True)
+        )
+        return first - second + self.start
+
+    def new_cache(self, capacity: int) -> KeyValueCache:
+        if self.window is None or self.window > capacity:
+            return KeyValueCache(capacity, is_ring=False)
+        return KeyValueCache(self.window, is_ring=True)
+
+    def score_flops(self, T: int) -> float:
+        """Two maps of scores, and one use of their difference."""
+        return 8 * self.n_heads * self.d_head * visible_keys(T, self.window)
