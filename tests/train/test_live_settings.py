@@ -62,18 +62,22 @@ START = {  # where the default is of no account in a run as small as this
     "yarn.original_length": 10_100,
     "yarn.beta_slow": 2.0,
     "longrope.original_length": 4,
-    "longrope.short_factors": [1.0, 1.0, 1.0, 1.0],
-    "longrope.long_factors": [1.0, 2.0, 3.0, 4.0],
+    "longrope.factors": [1.0, 2.0, 3.0, 4.0],
+    "differential.n_heads": 2,
 }
 BESIDE = {  # what must stand beside a setting for it to be of account
     "proportional": ("fraction", 0.5),
-    "short_factors": ("original_length", 8),
+    "qk_norm_over": ("qk_norm", "rms_norm"),
+    "qk_norm_after_rotation": ("qk_norm", "rms_norm"),
 }
 NO_PLACE = {  # parts that a slot refuses in this place
     "attention.positions": {"learned", "sinusoidal"},
     "0.positions": {"learned", "sinusoidal"},
 }
-ONLY_BF16 = {"cast"}  # the same in float32; told apart in tests/parts/norm/test_norms.py
+SEEN_ELSEWHERE = (  # endings of settings that this run cannot show
+    ".cast",  # the same in float32: tests/parts/norm/test_norms.py
+    ".of.0.value_residual",  # the first layer has nothing to mix in: its values are the ones mixed
+)
 VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and RUN are places
     "name": "another",
     "tokens": 64,
@@ -95,8 +99,10 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "scaling": {"type": "linear", "factor": 2},
     "original_length": 4,
     "magnitude": 3.0,
-    "short_factors": [2.0, 2.0, 2.0, 2.0],
-    "long_factors": [2.0, 2.0, 2.0, 2.0],
+    "factors": [2.0, 2.0, 2.0, 2.0],
+    "d_head": 4,
+    "scale": 0.3,
+    "gate": "head",
     "learned": "branch",
     "read_bias": 0.5,
 }
@@ -272,7 +278,7 @@ def inert_settings(group: Group, observe: Observe, recipe: Recipe) -> list[str]:
     return [
         path
         for path, values in settings_of(group, recipe)
-        if path.rpartition(".")[2] not in ONLY_BF16
+        if not path.endswith(SEEN_ELSEWHERE)
         and not any(is_live(path, value, group, observe, before) for value in values)
     ]
 
