@@ -238,6 +238,16 @@ def test_a_sample_prompt_is_read_before_training(gptlab: Command, text: Path, tm
     assert "\n\nROMEO" in out
 
 
+def test_a_prompt_that_suits_the_data_is_no_condition(gptlab: Command, text: Path):
+    """The demo's recipe, with a text and a tokenizer in which its usual prompt has no letters."""
+    small = [each for each in TINY if "n_heads" not in each]
+    heads = ("model.attention.n_heads=2", "model.attention.n_kv_heads=2")
+    for data in (f"data.path={text}", "data=python"):
+        words = ("train", data, *small, *heads, "tokenizer=byte")
+        assert gptlab(*words, "train.steps=1", "train.evaluate_every=null")[0] == 0
+    assert gptlab("train", f"data.path={text}", *small, *heads, "tokenizer=char")[0] == 0
+
+
 def test_a_config_file(gptlab: Command, text: Path, tmp_path: Path):
     assert gptlab("train", "shakespeare", f"data.path={text}", *TINY, "name=a")[0] == 0
     config = (tmp_path / "runs/a/config.yaml").read_text()

@@ -46,6 +46,5 @@ def quickstart() -> Recipe:
             batch_tokens=4_096,
             evaluate_every=100,
             checkpoint_every=100,
-            sample_prompt="    def __init__(self, ",
         ),
     )

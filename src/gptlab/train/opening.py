@@ -147,6 +147,8 @@ def _batches(recipe: Recipe, corpus: Corpus) -> Batches:
 
 def check_sample_prompt(recipe: Recipe, encoder: Encoder) -> None:
     """Raise ValueError for a prompt that cannot be read, before any training."""
+    if recipe.train.sample_prompt is None:
+        return
     try:
         length = len(encoder.encode(recipe.train.sample_prompt))
     except ValueError as error:

@@ -36,7 +36,7 @@ class Train(Config):
     (null: at the end only), `log_every` a line of metrics.
     `keep_last`: how many checkpoints stay, beside the best.
     `sample_tokens`: the length of the sample written at each evaluation, `sample_prompt`: what it
-    begins with.
+    begins with; null: what suits the data, where there is such a thing.
     `init_from`: a run whose last weights and tokenizer this one starts from.
     `tensorboard`: write its events too, if it is installed. `wandb`: mirror to this project.
     """
@@ -54,7 +54,7 @@ class Train(Config):
     log_every: PositiveInt = 10
     keep_last: PositiveInt = 2
     sample_tokens: NonNegativeInt = 200
-    sample_prompt: str = ""
+    sample_prompt: str | None = None
     init_from: str | None = None
     tensorboard: bool = True
     wandb: str | None = None

@@ -112,11 +112,22 @@ class Session:
     def sample(self) -> str:
         """Let the model write; the same text for the same step of the same run."""
         seed = stream_seed(self.recipe.seed, "sampling", self.step)
-        prompt, length = self.recipe.train.sample_prompt, self.recipe.train.sample_tokens
+        prompt, length = self.sample_prompt(), self.recipe.train.sample_tokens
         model = LanguageModel(self.model, self.encoder, self.recipe.model_dump(mode="json"))
         text = model.generate(prompt, max_tokens=length, temperature=0.8, top_k=50, seed=seed)
         assert isinstance(text, str)
         return prompt + text
+
+    def sample_prompt(self) -> str:
+        """Choose what a sample begins with: as asked, or as suits the data, if that can be read."""
+        asked, suitable = self.recipe.train.sample_prompt, self.recipe.data.prompt
+        if asked is not None:
+            return asked
+        try:
+            fits = len(self.encoder.encode(suitable)) <= self.recipe.model.context_length
+        except ValueError:  # a character that this text does not have
+            fits = False
+        return suitable if fits else ""
 
     def write_sample(self) -> None:
         """Append what the model writes now to samples.txt."""

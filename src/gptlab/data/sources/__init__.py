@@ -6,7 +6,7 @@ mark is dropped; line ends stay as they are.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
@@ -18,8 +18,10 @@ class Data(Part):
 
     `path`: a text file, or a folder of them; given to any variant it means the variant `text`, so
     that `data.path=FILE` works everywhere. `val_fraction`: how much of the text, counted in
-    characters, is kept for validation.
+    characters, is kept for validation. `prompt`: what a sample of such text may begin with.
     """
+
+    prompt: ClassVar[str] = ""
 
     path: Annotated[str, Field(min_length=1)] | None = None
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

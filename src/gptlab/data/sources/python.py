@@ -6,6 +6,7 @@ Python has another library, hence another corpus: its fingerprint tells.
 
 import sysconfig
 from pathlib import Path
+from typing import ClassVar
 
 from gptlab.data.sources import Data
 from gptlab.data.sources._files import files_below, read_texts
@@ -25,6 +26,8 @@ LEAVE_OUT = (
 
 class Python(Data):
     """No settings of its own."""
+
+    prompt: ClassVar[str] = "    def __init__(self, "
 
     def documents(self) -> list[str]:
         library = Path(sysconfig.get_path("stdlib"))
