@@ -7,7 +7,7 @@ or in pieces.
 B batch, T tokens, D d_model.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,17 +25,17 @@ class Attention(Part):
         """Build the mixer of one layer. Raises ValueError for sizes that do not fit."""
 
 
-class Mixer(nn.Module):
+class Mixer(nn.Module, ABC):
     """What an attention part builds."""
 
+    @abstractmethod
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         """Read the tokens before; `context.caches[layer]` holds this layer's cache, if any."""
-        raise NotImplementedError
 
+    @abstractmethod
     def new_cache(self, capacity: int) -> Any:
         """Make an empty cache for a text of at most this many tokens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score_flops(self, T: int) -> float:
         """FLOPs per token, forward, that are not those of a `Linear`: scores and their use."""
-        raise NotImplementedError

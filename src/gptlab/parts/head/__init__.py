@@ -6,7 +6,7 @@ argument, so that a tied head owns no matrix.
 B batch, T tokens, D d_model, V vocabulary.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 from pydantic import PositiveFloat
 from torch import Tensor, nn
@@ -25,16 +25,16 @@ class Head(Part):
         """Build the head."""
 
 
-class LogitHead(nn.Module):
+class LogitHead(nn.Module, ABC):
     """What a head part builds."""
 
     def __init__(self, softcap: float | None):
         super().__init__()
         self.cap = Softcap(softcap) if softcap else nn.Identity()
 
+    @abstractmethod
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits before the softcap."""
-        raise NotImplementedError
 
     def forward(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits_BTV, in float32."""
