@@ -76,7 +76,7 @@ def test_resume_from_every_step(
 def test_fifty_kills_at_random_moments(tiny_recipe: MakeRecipe, tmp_path: Path):
     """Kill the process 50 times, saves included; the run still ends as if nothing had happened."""
     recipe = tiny_recipe(
-        "train.steps=500",
+        "train.steps=800",
         "train.checkpoint_every=1",
         "train.evaluate_every=50",
         "train.sample_tokens=0",
