@@ -68,7 +68,8 @@ def test_the_memory_is_that_of_the_recipes_own_step():
 
     whole, split = memory(), memory("train.micro_batch_tokens=32")
     assert split["activations"] < 0.3 * whole["activations"]
-    assert memory("train.precision=bf16")["activations"] < whole["activations"]
+    fused = "model.positions=alibi"  # a bias keeps bf16 on the kernel that holds no scores
+    assert memory("train.precision=bf16", fused)["activations"] < 0.9 * memory(fused)["activations"]
     assert whole["optimizer"] < memory("optimizer=adamw")["optimizer"]
 
 

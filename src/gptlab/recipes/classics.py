@@ -22,7 +22,7 @@ def shakespeare() -> Recipe:
 
     The sizes are those that nanoGPT's README gives for a laptop's CPU: 2,000 steps of 12 rows of 64
     characters, no dropout, GPT-2's parts without biases. The learning rate is twice the 1e-3 given
-    there and falls to zero, which is worth 0.08 nats (docs/log.md).
+    there and falls to zero, which lowers the loss by about 0.08 (docs/log.md).
 
         gptlab train shakespeare
         gptlab train shakespeare data.path=input.txt
