@@ -6,8 +6,8 @@ the positions. Queries [nope | rope] may come out of a latent of their own. A ca
 its norm and the rotated part, nothing else. Reading from it, W_k goes over to the query,
 q W_k c = (W_k^T q) c, and W_v comes after the weights: every head then attends to c itself, as
 multi-query attention does, and no key or value is made anew ("absorbed"). Tokens that read only
-one another are cheaper with the keys and values written out ("expanded"), which one that reads 1,000
-others on a CPU takes 17 times as long with (`benchmarks/latent.py`).
+one another are cheaper with the keys and values written out ("expanded"); one token
+that reads 1,000 others takes 17 times as long with it on a CPU (`benchmarks/latent.py`).
 
 B batch, T tokens, S remembered tokens, D d_model, H heads, C d_latent, N d_nope, R d_rope,
 V d_value, M = C + R what is remembered of a token.
