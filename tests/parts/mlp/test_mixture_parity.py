@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.context import Context
 from gptlab.parts.mlp._router import BestGroups, Router
@@ -115,7 +116,7 @@ def furthest(tiny: Tiny, family: str, **changes: Any) -> float:
     mlp = OURS | FAMILIES[family][3] | changes
     ours = tiny(mlp=mlp, d_model=D, n_layers=1).build().eval().blocks[0].get_submodule("mlp")
     ours.load_state_dict(our_weights(family, block))
-    return (ours(x_BTD, Context(torch.arange(T))) - expected_BTD).abs().max().item()
+    return (ours(x_BTD, Context(Places.counted(0, T))) - expected_BTD).abs().max().item()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.context import Context
 
@@ -58,7 +59,7 @@ def test_an_mlp_is_its_formula(tiny: Tiny, name: str, bias: bool):
 
     inner = ["gate", "up"] if settings["type"] in GATED else ["up"]
     expected = layer("down", activation(*(layer(each, x_BTD) for each in inner)))
-    y_BTD = mlp(x_BTD, Context(torch.arange(5)))
+    y_BTD = mlp(x_BTD, Context(Places.counted(0, 5)))
     torch.testing.assert_close(y_BTD, expected, rtol=0, atol=1e-10)
 
 

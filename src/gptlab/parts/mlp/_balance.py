@@ -39,7 +39,7 @@ def _load_times_wish(scores_TX: Tensor, chosen_TX: Tensor) -> Tensor:
     return products_X.shape[-1] * products_X.sum(-1).mean()
 
 
-class LoadBias(nn.Module, AfterStep):
+class LoadBias(AfterStep):
     """A bias that moves by `step` toward an expert below the mean load, away from one above it.
 
     It takes part in choosing and in nothing else (arXiv:2408.15664). Loads are counted in training
