@@ -1,7 +1,7 @@
 """What keeps the experts of a mixture evenly loaded: auxiliary losses, or a bias without any loss.
 
 An expert's load is the fraction of choices that fell on it, its wish what the router would have
-given it: its mean probability. Their product is least where both are even.
+given it: its mean probability. The sum of their products tells how far both are from even.
 
 B batch, T tokens, X experts.
 """
