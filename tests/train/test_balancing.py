@@ -9,6 +9,7 @@ import torch
 from ends import metrics, quiet
 from torch import Tensor
 
+from gptlab.generate.loading import load
 from gptlab.model.gpt import GPT
 from gptlab.parts.mlp._balance import LoadBias
 from gptlab.train.loop import take_step
@@ -57,3 +58,11 @@ def test_portions_of_a_batch_move_the_bias_as_the_whole_batch_does(
     steps = biases[32] / 0.001
     torch.testing.assert_close(steps, steps.round())
     assert 1 <= steps.abs().max() <= 5
+
+
+def test_a_run_is_opened_with_its_bias(tiny_recipe: MakeRecipe, tmp_path: Path):
+    run = start_run(tiny_recipe(MIXTURE, *BIAS), tmp_path, say=quiet).run
+    opened = load(run.path)
+    saved = [value for name, value in opened.model.state_dict().items() if "load_bias" in name]
+    assert [bias.abs().max() > 0 for bias in saved] == [True, True]
+    assert opened.generate("a", max_tokens=5, seed=1)

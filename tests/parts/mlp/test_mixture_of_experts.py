@@ -104,6 +104,23 @@ def test_an_expert_learns_from_its_tokens_alone(tiny: Tiny):
         assert learns == [i in chosen] * len(learns)
 
 
+def test_initial_values_go_by_role(tiny: Tiny):
+    initialization = {"type": "gpt2", "scale": 0.3}
+    mlp = {"type": "mixture_of_experts", "shared": "swiglu", "router_bias": True}
+    gpt = tiny(mlp=mlp, initialization=initialization, d_model=96).build()
+    mixture = gpt.blocks[1].get_submodule("mlp")
+    deviations = {
+        "router.matrix": 0.02,
+        "experts.0.up": 0.3,
+        "experts.7.down": 0.3 / 2,
+        "shared.down": 0.3 / 2,
+    }
+    for name, std in deviations.items():
+        assert mixture.get_parameter(f"{name}.weight").std().item() == pytest.approx(std, rel=0.1)
+    first, last = (mixture.get_parameter(f"experts.{i}.up.weight") for i in (0, 7))
+    assert not torch.equal(first, last)
+
+
 def test_gradients_are_those_of_a_sum_over_all_experts(tiny: Tiny):
     """Plainly: every expert computes every token, and those not chosen count for nothing."""
     mlp = mixture(tiny, renormalize=False).double()

@@ -50,7 +50,7 @@ class LoadBias(AfterStep):
         super().__init__()
         self.step = step
         self.bias_X = nn.Buffer(torch.zeros(n_experts))
-        self.load_X = nn.Buffer(torch.zeros(n_experts, dtype=torch.long), persistent=False)
+        self.load_X: Tensor | int = 0
 
     def forward(self, scores_BTX: Tensor) -> Tensor:
         return scores_BTX + self.bias_X
@@ -58,13 +58,13 @@ class LoadBias(AfterStep):
     def count(self, chosen_BTX: Tensor) -> None:
         """Add up the load, in training."""
         if self.training:
-            self.load_X += chosen_BTX.sum((0, 1))
+            self.load_X = self.load_X + chosen_BTX.sum((0, 1))
 
     def after_step(self) -> None:
         """Move the bias, and begin to count anew."""
-        load_X = self.load_X.float()
+        load_X = torch.zeros_like(self.bias_X) + self.load_X
         self.bias_X += self.step * (load_X.mean() - load_X).sign()
-        self.load_X.zero_()
+        self.load_X = 0
 
 
 class NoLoadBias(nn.Module):
