@@ -29,19 +29,7 @@ STD = 0.02  # of the router's matrix, whatever the depth
 
 
 class RouterSettings(MLP):
-    """`n_experts`: how many there are. `top_k`: how many of them compute a token.
-
-    `score`: what a router's logits become. `renormalize`: whether the weights of the chosen experts
-    add up to 1; with softmax that is a softmax over the chosen ones alone (Mixtral, GPT-OSS), and
-    without it one over all of them (OLMoE, some of Qwen3). `routed_scale` multiplies the weights.
-    `router_bias`: whether logits have a learned bias.
-    `n_groups`, `top_groups`: choose among the experts of the best groups alone, those whose two
-    best scores add up to most (DeepSeek-V3).
-    `balance_loss`, `sequence_balance_loss`, `router_z_loss`: weights of auxiliary losses, for each
-    layer; 0 is none. The first two are their weight where the load is even.
-    `load_bias_step`: by how much a bias on the choice moves after each step, against uneven loads
-    and without a loss; 0 is no bias.
-    """
+    """The settings that choose and balance; `MixtureOfExperts` says what each of them is."""
 
     n_experts: Count = 8
     top_k: Count = 2

@@ -20,10 +20,20 @@ from gptlab.parts.needs import Needs
 
 
 class MixtureOfExperts(RouterSettings):
-    """`expert`: what each of them is. `shared`: an MLP beside them that computes every token.
+    """`n_experts`: how many there are. `top_k`: how many of them compute a token.
 
+    `expert`: what each of them is. `shared`: an MLP beside them that computes every token.
     `dense_layers`: the MLPs of the first layers, which have no experts; one for each such layer.
-    The rest are the settings of the router.
+    `score`: what a router's logits become. `renormalize`: whether the weights of the chosen experts
+    add up to 1; with softmax that is a softmax over the chosen ones alone (Mixtral, GPT-OSS), and
+    without it one over all of them (OLMoE, some of Qwen3). `routed_scale` multiplies the weights.
+    `router_bias`: whether logits have a learned bias.
+    `n_groups`, `top_groups`: choose among the experts of the best groups alone, those whose two
+    best scores add up to most (DeepSeek-V3).
+    `balance_loss`, `sequence_balance_loss`, `router_z_loss`: weights of auxiliary losses, for each
+    layer; 0 is none. The first two are their weight where the load is even.
+    `load_bias_step`: by how much a bias on the choice moves after each step, against uneven loads
+    and without a loss; 0 is no bias.
     """
 
     expert: MLP = SwiGLU()
