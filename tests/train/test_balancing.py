@@ -49,7 +49,7 @@ def test_portions_of_a_batch_move_the_bias_as_the_whole_batch_does(
         portions = f"train.micro_batch_tokens={tokens}"
         recipe = tiny_recipe(MIXTURE, *BIAS, portions, f"name=portions-{tokens}")
         session = begin(recipe, tmp_path, quiet, "tiny")
-        assert len(session.micro_batches()) == 32 // tokens
+        assert len(session.portions()) == 32 // tokens
         for _ in range(5):
             take_step(session)
         biases[tokens] = torch.stack(load_biases(session.model))

@@ -193,6 +193,21 @@ def test_a_loss_is_its_weight_where_wishes_are_even(tiny: Tiny, score: str):
     }
 
 
+@torch.no_grad()
+def test_places_without_text_count_for_nothing(tiny: Tiny):
+    weights = {"balance_loss": 0.5, "sequence_balance_loss": 0.25, "router_z_loss": 2.0}
+    x_BTD = stream()
+    documents_BT = torch.zeros(B, T, dtype=torch.long)
+    documents_BT[:, T - 5 :] = -1
+    filled = Places(torch.arange(T)[None], documents_BT)
+    seen = []
+    for x, places in [(x_BTD[:, : T - 5], Places.counted(0, T - 5)), (x_BTD, filled)]:
+        mlp, losses = mixture(tiny, load_bias_step=0.25, **weights), {}
+        mlp(x, Context(places, losses=losses))
+        seen.append((losses, load_bias(mlp).load_X))
+    torch.testing.assert_close(*seen)
+
+
 def load_bias(mlp: Mixture) -> LoadBias:
     bias = mlp.router.load_bias
     assert isinstance(bias, LoadBias)

@@ -1,7 +1,8 @@
 """What keeps the experts of a mixture evenly loaded: auxiliary losses, or a bias without any loss.
 
 An expert's load is the fraction of choices that fell on it, its wish what the router would have
-given it: its mean probability. The sum of their products tells how far both are from even.
+given it: its mean probability. The sum of their products tells how far both are from even. A token
+for which nobody is chosen, where a row has no text, does not count.
 
 B batch, T tokens, X experts.
 """
@@ -28,14 +29,15 @@ def sequence_balance_loss(logits_BTX: Tensor, scores_BTX: Tensor, chosen_BTX: Te
 
 def router_z_loss(logits_BTX: Tensor, scores_BTX: Tensor, chosen_BTX: Tensor) -> Tensor:
     """Compute the mean square of log sum exp, which keeps logits small (arXiv:2202.08906)."""
-    return logits_BTX.logsumexp(-1).square().mean()
+    counts_BT = chosen_BTX.any(-1)
+    return (logits_BTX.logsumexp(-1).square() * counts_BT).sum() / counts_BT.sum()
 
 
 def _load_times_wish(scores_TX: Tensor, chosen_TX: Tensor) -> Tensor:
-    probabilities_TX = scores_TX / scores_TX.sum(-1, keepdim=True)
-    chosen_TX = chosen_TX.to(scores_TX.dtype)
-    load_TX = chosen_TX / chosen_TX.sum(-1, keepdim=True)
-    products_X = load_TX.mean(-2) * probabilities_TX.mean(-2)
+    counts_T1 = chosen_TX.any(-1, keepdim=True)
+    wishes_TX = counts_T1 * scores_TX / scores_TX.sum(-1, keepdim=True)
+    load_X, wish_X = chosen_TX.sum(-2), wishes_TX.sum(-2)
+    products_X = load_X / load_X.sum(-1, keepdim=True) * wish_X / counts_T1.sum(-2)
     return products_X.shape[-1] * products_X.sum(-1).mean()
 
 

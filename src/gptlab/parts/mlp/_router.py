@@ -108,6 +108,8 @@ class Router(nn.Module):
     ) -> None:
         nobody_BTX = torch.zeros_like(scores_BTX, dtype=torch.bool)
         chosen_BTX = nobody_BTX.scatter(-1, experts_BTK, True)
+        if context.documents_BT is not None:
+            chosen_BTX &= (context.documents_BT >= 0)[..., None]  # fillers choose nobody
         self.load_bias.count(chosen_BTX)
         for name, weight, loss in self.losses:
             context.add_loss(name, weight * loss(logits_BTX, scores_BTX, chosen_BTX))
