@@ -109,7 +109,7 @@ def _places(tokens_NT: Tensor, fillers: list[int]) -> Places:
     if not any(fillers):
         return Places.counted(0, T, device)
     index_T, fillers_N = torch.arange(T, device=device), torch.tensor(fillers, device=device)
-    return Places.packed((index_T >= fillers_N[:, None]).long())
+    return Places.packed(-(index_T < fillers_N[:, None]).long())  # fillers: -1, as in batching
 
 
 @contextmanager
