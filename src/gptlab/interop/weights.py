@@ -7,7 +7,7 @@ theirs into ours and writing copies ours into theirs, without a third tensor.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -20,12 +20,14 @@ class Theirs:
 
     `transposed`: matrices lie (in, out), as GPT-2's. `fused`: those of the same name lie one after
     the other along the rows, in the table's order, in each of so many `groups` (GPT-NeoX: heads).
+    `turned`: the halves of the rows of each of so many heads change places (nanochat).
     """
 
     name: str
     transposed: bool = False
     fused: bool = False
     groups: int = 1
+    turned: int = 0
 
 
 Table = Mapping[str, str | Theirs]
@@ -36,24 +38,41 @@ class Link:
     """A parameter of ours, and the rows of a tensor of theirs that hold it.
 
     `shape`: of the whole tensor of theirs. `start`, `rows`: the part of each group that is ours.
+    For the rest see `Theirs`.
     """
 
     ours: str
     theirs: str
     shape: tuple[int, ...]
-    transposed: bool
-    groups: int
+    place: Theirs
     start: int
     rows: int
 
-    def part(self, theirs: Tensor) -> Tensor:
-        """Their values of ours, grouped: (groups, rows, ...)."""
-        lying = theirs.mT if self.transposed and theirs.ndim > 1 else theirs
-        return lying.unflatten(0, (self.groups, -1)).narrow(1, self.start, self.rows)
+    def read(self, ours: Tensor, theirs: Tensor) -> None:
+        """Copy theirs into ours."""
+        self._grouped(ours).copy_(self._turned(self._part(theirs)))
 
-    def whole(self, ours: Tensor) -> Tensor:
-        """Our parameter, grouped alike."""
-        return ours.unflatten(0, (self.groups, -1))
+    def write(self, ours: Tensor, theirs: Tensor) -> None:
+        """Copy ours into theirs."""
+        self._part(theirs).copy_(self._turned(self._grouped(ours)))
+
+    @property
+    def lies_alike(self) -> bool:
+        """Whether both are the same tensor."""
+        return not (self.place.transposed or self.place.fused or self.place.turned)
+
+    def _part(self, theirs: Tensor) -> Tensor:
+        lying = theirs.mT if self.place.transposed and theirs.ndim > 1 else theirs
+        return self._grouped(lying).narrow(1, self.start, self.rows)
+
+    def _grouped(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (self.place.groups, -1))
+
+    def _turned(self, grouped: Tensor) -> Tensor:
+        if not self.place.turned:
+            return grouped
+        halves = grouped.unflatten(1, (self.place.turned, 2, -1))
+        return halves.flip(2).flatten(1, 3)
 
 
 def connect(table: Table, state: Mapping[str, Tensor]) -> dict[str, list[Link]]:
@@ -80,7 +99,7 @@ def _place(table: Table, ours: str) -> tuple[str, Theirs]:
     place = place if isinstance(place, Theirs) else Theirs(place)
     name = place.name if key == general else f"{place.name}.{leaf}"
     name = name.replace("#", layer[1]) if layer else name
-    return key, Theirs(name, place.transposed, place.fused, place.groups)
+    return key, replace(place, name=name)
 
 
 def _fuse(
@@ -95,6 +114,6 @@ def _fuse(
     if place.transposed:
         shape = (*shape[:-2], *shape[-2:][::-1])
     return [
-        Link(ours, name, shape, place.transposed, place.groups, sum(rows[:i]), rows[i])
+        Link(ours, name, shape, place, sum(rows[:i]), rows[i])
         for i, (ours, place) in enumerate(parts)
     ]
