@@ -30,13 +30,16 @@ Parts = dict[str, Any]
 LOCAL = {"type": "grouped_query", "n_heads": 6, "n_kv_heads": 2, "window": 5}
 OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
-REQUIRED: dict[str, Parts] = {
+DELTA = {"type": "gated_delta", "n_heads": 4, "n_key_heads": 2, "d_key": 6}
+HYBRID = {"type": "alternating", "of": [DELTA, "grouped_query"]}
+REQUIRED: dict[str, Parts] = {  # by variant; with the slot where two have one of this name
     "alternating": {"of": [LOCAL, "grouped_query"]},
-    "linear": {"factor": 3},
+    "scaling.linear": {"factor": 3},
     "ntk": {"factor": 3},
     "dynamic_ntk": {"original_length": 6},
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
+    "gated_delta": {"n_heads": 4},  # with 6 a head's read is so small here that its norm is rounding
     "longrope": {"original_length": 6, "factors": [1.5, 3]},
 }
 SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
@@ -52,6 +55,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
         {"type": "differential", "n_kv_heads": 2, "window": 5},
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
+        HYBRID,
+        {"type": "gated_delta", "decay": False, "negative_eigenvalues": True, "convolution": 1},
+        {"type": "linear", "n_heads": 4, "divide": "norm"},
+        {"type": "linear", "n_heads": 4, "feature_map": "identity", "divide": "norm"},
     ],
     "positions": [
         {"type": "rotary", "layout": "interleaved"},
@@ -80,7 +87,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
 
 def variants(name: str, slot: Any) -> list[Parts]:
     """Every variant of a slot, and settings of it that take another path."""
-    by_name = [{"type": variant} | REQUIRED.get(variant, {}) for variant in variant_names(slot)]
+    by_name = [
+        {"type": variant} | REQUIRED.get(variant, {}) | REQUIRED.get(f"{name}.{variant}", {})
+        for variant in variant_names(slot)
+    ]
     return by_name + SETTINGS_WORTH_IT.get(name, [])
 
 

@@ -73,7 +73,7 @@ class LinearMixer(Mixer):
             cache.state_BHKV,
             cache.segments(context.documents_BT),
         )
-        y_BHTE = self.ends.close(y_BHTF).to(v_BHTE.dtype)
+        y_BHTE = self.ends.close(y_BHTF, v_BHTE.dtype)
         return self.dropout(self.output(y_BHTE.transpose(1, 2).flatten(2)))
 
     def new_cache(self, capacity: int) -> RecurrentCache:
@@ -92,8 +92,8 @@ class DivideBySum(nn.Module):
     def open(self, v_BHTE: Tensor) -> Tensor:
         return pad(v_BHTE, (0, 1), value=1.0)
 
-    def close(self, y_BHTF: Tensor) -> Tensor:
-        return y_BHTF[..., :-1] / y_BHTF[..., -1:]
+    def close(self, y_BHTF: Tensor, dtype: torch.dtype) -> Tensor:
+        return (y_BHTF[..., :-1] / y_BHTF[..., -1:]).to(dtype)
 
 
 class Normed(nn.Module):
@@ -106,8 +106,8 @@ class Normed(nn.Module):
     def open(self, v_BHTE: Tensor) -> Tensor:
         return v_BHTE
 
-    def close(self, y_BHTE: Tensor) -> Tensor:
-        return self.norm(y_BHTE)
+    def close(self, y_BHTE: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.norm(y_BHTE.to(dtype))
 
 
 def elu_plus_one(x: Tensor) -> Tensor:
