@@ -39,7 +39,9 @@ REQUIRED: dict[str, Parts] = {  # by variant; with the slot where two have one o
     "dynamic_ntk": {"original_length": 6},
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
-    "gated_delta": {"n_heads": 4},  # with 6 a head's read is so small here that its norm is rounding
+    "gated_delta": {
+        "n_heads": 4
+    },  # with 6 a head's read is so small here that its norm is rounding
     "longrope": {"original_length": 6, "factors": [1.5, 3]},
 }
 SETTINGS_WORTH_IT: dict[str, list[Parts]] = {

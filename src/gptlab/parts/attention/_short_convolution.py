@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from gptlab.kernels.short_convolution import short_convolution
-from gptlab.parts.attention._recurrent_cache import RecurrentCache
+from gptlab.parts.attention._recurrent import RecurrentCache
 from gptlab.parts.layers import Drawn
 
 

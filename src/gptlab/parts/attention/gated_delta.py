@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from gptlab.kernels.delta_rule import delta_rule
-from gptlab.parts.attention import Attention, Mixer
-from gptlab.parts.attention._recurrent_cache import RecurrentCache
+from gptlab.parts.attention import Attention
+from gptlab.parts.attention._recurrent import RecurrentCache, RecurrentMixer
 from gptlab.parts.attention._short_convolution import ShortConvolution
 from gptlab.parts.context import Context
 from gptlab.parts.layers import Drawn, Linear
@@ -52,28 +52,28 @@ class GatedDelta(Attention):
     decay: bool = True
     negative_eigenvalues: bool = False
 
-    def build(self, needs: Needs, layer: int) -> Mixer:
+    def build(self, needs: Needs, layer: int) -> RecurrentMixer:
         n_key_heads = self.n_key_heads or self.n_heads
         if self.n_heads % n_key_heads:
             raise ValueError(
                 f"model.attention.n_key_heads={n_key_heads} does not divide "
                 f"model.attention.n_heads={self.n_heads}"
             )
-        K = self.d_key or _shared(needs.d_model, "n_key_heads", n_key_heads, "d_key")
-        V = self.d_value or _shared(2 * needs.d_model, "n_heads", self.n_heads, "d_value")
+        K = self.d_key or _width_of(needs.d_model, 1, "n_key_heads", n_key_heads, "d_key")
+        V = self.d_value or _width_of(needs.d_model, 2, "n_heads", self.n_heads, "d_value")
         return GatedDeltaNet(self, needs, layer, n_key_heads, K, V)
 
 
-def _shared(width: int, name: str, n_heads: int, wanted: str) -> int:
-    if width % n_heads:
+def _width_of(d_model: int, times: int, name: str, n_heads: int, wanted: str) -> int:
+    if times * d_model % n_heads:
         raise ValueError(
-            f"model.attention.{name}={n_heads} does not divide a width of {width}, all heads' "
-            f"{wanted} together by default; change {name}, or set {wanted}"
+            f"model.attention.{name}={n_heads} does not divide {times} * model.d_model="
+            f"{times * d_model}; change one of them, or set {wanted}"
         )
-    return width // n_heads
+    return times * d_model // n_heads
 
 
-class GatedDeltaNet(Mixer):
+class GatedDeltaNet(RecurrentMixer):
     def __init__(self, config: GatedDelta, needs: Needs, layer: int, G: int, K: int, V: int):
         super().__init__()
         D, H = needs.d_model, config.n_heads
@@ -91,7 +91,7 @@ class GatedDeltaNet(Mixer):
         self.dropout = nn.Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        cache = RecurrentCache() if context.caches is None else context.caches[self.layer]
+        cache = self.cache(context)
         segments_BT = cache.segments(context.documents_BT)
         q_BHTK, k_BHTK, v_BHTV = self.convolved(x_BTD, cache, segments_BT)
         y_BHTV, cache.state_BHKV = delta_rule(
@@ -125,16 +125,17 @@ class GatedDeltaNet(Mixer):
         shared = self.n_heads // x_BGTE.shape[1]
         return x_BGTE.unsqueeze(2).expand(-1, -1, shared, -1, -1).flatten(1, 2)
 
-    def new_cache(self, capacity: int) -> RecurrentCache:
-        return RecurrentCache()
-
     def score_flops(self, T: int) -> float:
         """What S is asked, told and asked again; chunks take more, and save memory traffic."""
         return 6 * self.n_heads * self.d_key * self.d_value
 
 
 class Decay(Drawn):
-    """log a; `weight` is log A, with A at first uniform in (0.01, 16), as t is 1."""
+    """log a. `weight` is log A, with A uniform in (0.01, 16) at first, while t is 1.
+
+    The paper's own code starts t lower, so that all heads remember for long: slower to learn in
+    runs of a few hundred steps.
+    """
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from gptlab.kernels.linear_attention import linear_attention
-from gptlab.parts.attention import Attention, Mixer
-from gptlab.parts.attention._recurrent_cache import RecurrentCache
+from gptlab.parts.attention import Attention
+from gptlab.parts.attention._recurrent import RecurrentMixer
 from gptlab.parts.context import Context
 from gptlab.parts.layers import Linear
 from gptlab.parts.needs import Needs
@@ -35,7 +35,7 @@ class LinearAttention(Attention):
     feature_map: Literal["elu", "identity"] = "elu"
     divide: Literal["sum", "norm"] = "sum"
 
-    def build(self, needs: Needs, layer: int) -> Mixer:
+    def build(self, needs: Needs, layer: int) -> RecurrentMixer:
         if needs.d_model % self.n_heads:
             raise ValueError(
                 f"model.attention.n_heads={self.n_heads} does not divide "
@@ -49,7 +49,7 @@ class LinearAttention(Attention):
         return LinearMixer(self, needs, layer)
 
 
-class LinearMixer(Mixer):
+class LinearMixer(RecurrentMixer):
     def __init__(self, config: LinearAttention, needs: Needs, layer: int):
         super().__init__()
         D, E = needs.d_model, needs.d_model // config.n_heads
@@ -61,7 +61,7 @@ class LinearMixer(Mixer):
         self.dropout = nn.Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        cache = RecurrentCache() if context.caches is None else context.caches[self.layer]
+        cache = self.cache(context)
         q_BHTE, k_BHTE, v_BHTE = (
             matrix(x_BTD).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for matrix in (self.query, self.key, self.value)
@@ -75,9 +75,6 @@ class LinearMixer(Mixer):
         )
         y_BHTE = self.ends.close(y_BHTF, v_BHTE.dtype)
         return self.dropout(self.output(y_BHTE.transpose(1, 2).flatten(2)))
-
-    def new_cache(self, capacity: int) -> RecurrentCache:
-        return RecurrentCache()
 
     def score_flops(self, T: int) -> float:
         """What the state is told and asked, a token at a time; chunks take more."""

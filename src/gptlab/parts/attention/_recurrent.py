@@ -1,6 +1,6 @@
-"""A cache whose size does not depend on how much has been read.
+"""What recurrent mixers share: all of the past in a state of constant size.
 
-It cannot be taken back: what a state has read stays in it.
+It cannot be taken back: what a state has read stays in it, until another text begins.
 
 B batch, T new tokens, H heads, K width of keys, V width of values, P inputs before the next token,
 C channels.
@@ -8,6 +8,9 @@ C channels.
 
 import torch
 from torch import Tensor
+
+from gptlab.parts.attention import Mixer
+from gptlab.parts.context import Context
 
 
 class RecurrentCache:
@@ -30,6 +33,22 @@ class RecurrentCache:
         documents_BT, last_B1 = _as_many_rows(documents_BT, self.document_B1)
         self.document_B1 = documents_BT[:, -1:]
         return (documents_BT != torch.cat([last_B1, documents_BT[:, :-1]], dim=1)).cumsum(1)
+
+
+class RecurrentMixer(Mixer):
+    """A mixer whose cache is a `RecurrentCache`, and whose cost per token is always the same."""
+
+    layer: int
+
+    def cache(self, context: Context) -> RecurrentCache:
+        """Find the cache of this layer; without caches, every text is at its start."""
+        return RecurrentCache() if context.caches is None else context.caches[self.layer]
+
+    def new_cache(self, capacity: int) -> RecurrentCache:
+        return RecurrentCache()
+
+    def score_flops_of_all(self, T: int) -> float:
+        return self.score_flops(T)
 
 
 def _as_many_rows(a_BT: Tensor, b_BT: Tensor) -> tuple[Tensor, Tensor]:
