@@ -72,7 +72,8 @@ def delta_rule_in_chunks(
 
     Token i writes k_i u_i, with u_i = b_i (v_i - what is left in i of the state and of k_j u_j, j
     before i, as k_i reads it). So (1 + L) U = b V - b K S, where L_ij = b_i (k_i k_j) left_ij.
-    Both right sides are known without the state, and solved for at once.
+    Both right sides are known without the state, and solved for at once. In training on a CPU, five
+    to fifteen times as fast as token by token (`benchmarks/recurrence.py`).
     """
     T, V = v_BHTV.shape[2:]
     C = min(CHUNK, T)
