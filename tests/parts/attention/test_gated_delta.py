@@ -136,6 +136,19 @@ def test_without_decay_it_is_one_that_hardly_decays(tiny: Tiny):
 
 
 @torch.no_grad()
+def test_negative_eigenvalues_double_the_rate(tiny: Tiny):
+    """A first token leaves b k v^T in the state."""
+    states = []
+    for doubled in (False, True):
+        mixer = build(tiny, negative_eigenvalues=doubled)
+        cache = mixer.new_cache(1)
+        mixer(stream()[:, :1], Context(Places.counted(0, 1), [cache]))
+        states.append(cache.state_BHKV)
+    torch.testing.assert_close(states[1], 2 * states[0])
+    assert states[0].abs().max() > 0
+
+
+@torch.no_grad()
 def test_it_starts_as_its_authors_have_it(tiny: Tiny):
     for layer in (0, 1):
         mixer = build(tiny, layer, n_heads=96, d_value=1)
