@@ -8,7 +8,8 @@ B batch, H heads, T tokens, K width of keys, V width of values, N chunks, C toke
 import torch
 from torch import Tensor
 
-from gptlab.kernels.recurrence import CHUNK, cut, decays, exact_products, step_decay
+from gptlab.kernels.precision import exact_products, precise
+from gptlab.kernels.recurrence import CHUNK, cut, decays, step_decay
 
 
 def linear_attention(
@@ -22,13 +23,11 @@ def linear_attention(
 
     state_BHKV: None is zeros. segments_BT: see `recurrence`.
     """
-    kind = torch.promote_types(v_BHTV.dtype, torch.float32)
+    q, k, v = map(precise, (q_BHTK, k_BHTK, v_BHTV))
     if state_BHKV is None:
-        B, H, _, K = k_BHTK.shape
-        state_BHKV = v_BHTV.new_zeros(B, H, K, v_BHTV.shape[3], dtype=kind)
-    form = linear_attention_by_token if q_BHTK.shape[2] == 1 else linear_attention_in_chunks
-    with exact_products(v_BHTV.device):
-        q, k, v = q_BHTK.to(kind), k_BHTK.to(kind), v_BHTV.to(kind)
+        state_BHKV = v.new_zeros(*k.shape[:2], k.shape[3], v.shape[3])
+    form = linear_attention_by_token if q.shape[2] == 1 else linear_attention_in_chunks
+    with exact_products(v.device):  # errors of a state stay in it
         return form(q, k, v, state_BHKV, segments_BT)
 
 

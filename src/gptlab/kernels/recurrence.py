@@ -10,7 +10,6 @@ B batch, H heads, T tokens, N chunks, C tokens of a chunk.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -72,10 +71,3 @@ def cut(x_BHT: Tensor, C: int) -> Tensor:
     """Cut x_BHT or x_BHTE into chunks of C tokens, the last one filled up with zeros."""
     filler = (0, 0) * (x_BHT.dim() - 3) + (0, -x_BHT.shape[2] % C)
     return pad(x_BHT, filler).unflatten(2, (-1, C))
-
-
-def exact_products(device: torch.device) -> AbstractContextManager[object]:
-    """Keep autocast from rounding products: errors of a state stay in it."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()

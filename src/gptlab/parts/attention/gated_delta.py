@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from gptlab.kernels.delta_rule import delta_rule
+from gptlab.kernels.precision import precise
 from gptlab.parts.attention import Attention
 from gptlab.parts.attention._recurrent import RecurrentCache, RecurrentMixer
 from gptlab.parts.attention._short_convolution import ShortConvolution
@@ -159,8 +160,3 @@ class NoDecay(nn.Module):
 def of_length_one(x: Tensor) -> Tensor:
     x = precise(x)
     return x * (x.square().sum(-1, keepdim=True) + EPS).rsqrt()
-
-
-def precise(x: Tensor) -> Tensor:
-    """Give the same numbers, in float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from gptlab.kernels.linear_attention import linear_attention
+from gptlab.kernels.precision import precise
 from gptlab.parts.attention import Attention
 from gptlab.parts.attention._recurrent import RecurrentMixer
 from gptlab.parts.context import Context
@@ -109,5 +110,5 @@ class Normed(nn.Module):
 
 def elu_plus_one(x: Tensor) -> Tensor:
     """elu(x) + 1, in float32 at least; as exp(x) below zero, where the sum would round to zero."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = precise(x)
     return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
