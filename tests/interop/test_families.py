@@ -31,6 +31,9 @@ SIZES = {
     "head_dim": 16,
     "max_position_embeddings": T,
 }
+WHOLE_HEADS = {
+    name: SIZES[name] for name in SIZES if name not in ("head_dim", "num_key_value_heads")
+}
 ROPE = {"rope_type": "default", "rope_theta": 500.0}
 BIG_EPS = {"norm.eps": 1e-2}
 
@@ -105,7 +108,13 @@ CASES = {
         [{"attention.qk_norm_after_rotation": True}, {"attention.qk_norm.eps": 0.1}],
     ),
     "smollm3": Case(
-        SIZES | {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": WINDOW},
+        SIZES
+        | {
+            "pad_token_id": None,
+            "no_rope_layers": [1, 0, 1],
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+        },
         [{"attention.positions": None}, {"attention.window": None}],
     ),
     "gemma2": Case(
@@ -135,7 +144,7 @@ CASES = {
     ),
     "olmo2": Case(
         SIZES,
-        [{"residual": "pre_norm"}, {"residual": "post_norm"}, {"norm.eps": 1e-2}],
+        [{"residual": "pre_norm"}, {"attention.qk_norm_after_rotation": True}, {"norm.eps": 1e-2}],
     ),
     "nanochat": Case(
         {**SIZES, "final_logit_softcapping": 2.0},
@@ -153,11 +162,13 @@ CASES = {
         [{"positions.fraction": 0.25}, {"attention.window": WINDOW + 1}],
     ),
     "gpt_neox": Case(
-        SIZES | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}},
+        WHOLE_HEADS | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}},
         [{"positions.fraction": 1.0}, {"mlp.approximate": "tanh"}, {"residual": "pre_norm"}],
     ),
     "gpt_neox one after the other": Case(
-        SIZES | {"use_parallel_residual": False, "hidden_act": "gelu_new", "attention_bias": False},
+        WHOLE_HEADS
+        | {"use_parallel_residual": False, "hidden_act": "gelu_new", "attention_bias": False}
+        | {"rope_parameters": ROPE | {"partial_rotary_factor": 1.0}},
         [{"residual": {"type": "parallel", "own_norms": True}}],
     ),
 }

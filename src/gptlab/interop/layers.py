@@ -27,6 +27,7 @@ def read_kinds(config: Settings, default: Sequence[bool]) -> list[bool]:
 
 def every_nth_global(config: Settings, n: int) -> list[bool]:
     """Tell which layers have a window if all but every n-th one do."""
+    n = config.get("_sliding_window_pattern", int, n)
     n = config.get("sliding_window_pattern", int, n)
     return [bool((i + 1) % n) for i in range(config.need("num_hidden_layers", int))]
 

@@ -55,6 +55,9 @@ def write_config(target: Path, family: Family, config: dict[str, Any]) -> None:
         "architectures": [family.architecture],
         "model_type": family.model_type,
         "dtype": "float32",
+        "bos_token_id": None,  # without a word there are default ones
+        "eos_token_id": None,
+        "pad_token_id": None,
         **config,
     }
     write_json(target / CONFIG, tree)

@@ -1,4 +1,4 @@
-"""What Gemma 2 and 3 share: norms with a gain of 1 + w around every branch, GeGLU, scaled embeddings."""
+"""What Gemma 2 and 3 share: norms around every branch, with gains of 1 + w; scaled embeddings."""
 
 from typing import Any
 
