@@ -19,8 +19,10 @@ from gptlab.parts.attention import Attention
 from gptlab.parts.head import Head
 from gptlab.parts.initialization import Initialization
 from gptlab.parts.mlp import MLP
+from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
-from gptlab.parts.positions import Positions
+from gptlab.parts.norm.layer_norm import LayerNorm
+from gptlab.parts.positions import Positions, PositionScheme
 from gptlab.parts.residual import Residual
 from gptlab.parts.scaling import Scaling
 
@@ -118,10 +120,22 @@ OTHER_SLOTS = {
     "head": Head,
     "initialization": Initialization,
 }
+
+
+def go_together(attention: Parts, positions: Parts) -> bool:
+    """Whether some layer takes the model's positions, if these act inside of attention."""
+    scheme = Positions.parse(positions).build(48, 24)
+    needs = Needs(48, 2, 24, 0.0, LayerNorm(), PositionScheme())
+    for layer in range(needs.n_layers):
+        Attention.parse(attention).build(needs, layer)
+    return scheme.marks_embeddings() or positions["type"] == "none" or "positions" in needs.used
+
+
 CASES: list[Parts] = [
     {"attention": attention, "positions": positions}
     for attention in variants("attention", Attention)
     for positions in variants("positions", Positions)
+    if go_together(attention, positions)
 ]
 CASES += [{name: part} for name, slot in OTHER_SLOTS.items() for part in variants(name, slot)]
 CASES += [
