@@ -142,6 +142,10 @@ CASES = {
             {"attention.positions": None},
         ],
     ),
+    "gemma3_text of global layers": Case(
+        SIZES | {"query_pre_attn_scalar": 16, "layer_types": ["full_attention"] * 3},
+        [{"positions.base": 10_000.0}],
+    ),
     "olmo2": Case(
         SIZES,
         [{"residual": "pre_norm"}, {"attention.qk_norm_after_rotation": True}, {"norm.eps": 1e-2}],

@@ -42,12 +42,12 @@ def attention_of(model: Model, layer: int = 0) -> GroupedQuery:
     return like(per_layer(model)[layer], GroupedQuery)
 
 
-def write_kinds(model: Model) -> dict[str, Any]:
-    """Write which layers have a window, and the first one's."""
+def write_kinds(model: Model, without: int | None = None) -> dict[str, Any]:
+    """Write which layers have a window, and the first one's; `without`: where none has one."""
     windows = [attention_of(model, layer).window for layer in range(model.n_layers)]
     return {
         "layer_types": [GLOBAL if window is None else LOCAL for window in windows],
-        "sliding_window": next((window for window in windows if window), None),
+        "sliding_window": next((window for window in windows if window), without),
     }
 
 

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from gptlab.interop.explicit import positions_that_are_taken
 from gptlab.interop.families import Family, find_family
 from gptlab.interop.folder import CONFIG, Folder, shapes, tensors
 from gptlab.interop.settings import Settings
@@ -24,7 +25,7 @@ def read_settings(folder: Folder) -> tuple[Family, Model]:
 def read_model(family: Family, config: Settings) -> Model:
     """Make our model of a config. Raises ValueError for whatever in it is wrong or unknown."""
     try:
-        model = family.read(config)
+        model = positions_that_are_taken(family.read(config))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         name = ".".join(str(step) for step in problem["loc"])

@@ -69,7 +69,7 @@ class GemmaLike(LlamaLike):
         del written["hidden_act"]
         return (
             written
-            | write_kinds(model)
+            | write_kinds(model, without=4096)
             | {
                 "hidden_activation": self.gates[0],
                 "intermediate_size": like(model.mlp, GeGLU).width(model.d_model),
