@@ -51,6 +51,7 @@ def read_weights(folder: Folder, family: Family, model: Model) -> GPT:
     for name, tensor in every_tensor(folder):
         for link in links.get(names.get(name, ""), []):
             link.read(ours[link.ours], tensor)
+        del tensor  # before the next one comes
     return gpt
 
 

@@ -41,10 +41,15 @@ class Settings:
         self.read: set[str] = set()
 
     def need(self, name: str, kind: type[T]) -> T:
-        """Read a setting that must be there. Raises ValueError if it is not, or of another type."""
-        value = self.get(name, kind, None)
+        """Read a setting that must be there. Raises ValueError if it is not, or of another type.
+
+        Numbers must be greater than 0: all that must be there are sizes and factors.
+        """
+        value: Any = self.get(name, kind, None)
         if value is None:
             raise ValueError(f"{self.place}: {name} is missing")
+        if isinstance(value, int | float) and value <= 0:
+            raise ValueError(f"{self.place}: {name}={value} is not greater than 0")
         return value
 
     def get(self, name: str, kind: type[T], default: D) -> T | D:
