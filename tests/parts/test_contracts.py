@@ -111,6 +111,15 @@ def variants(name: str, slot: Any) -> list[Parts]:
     return by_name + SETTINGS_WORTH_IT.get(name, [])
 
 
+def takes_positions(attention: Any) -> bool:
+    """Tell whether a layer takes the model's positions; if none does, only some are not refused."""
+    if isinstance(attention, str):
+        return True
+    if "of" in attention:
+        return any(takes_positions(part) for part in attention["of"])
+    return "positions" not in attention and attention["type"] not in ("gated_delta", "linear")
+
+
 OTHER_SLOTS = {
     "norm": Norm,
     "mlp": MLP,
@@ -122,6 +131,7 @@ CASES: list[Parts] = [
     {"attention": attention, "positions": positions}
     for attention in variants("attention", Attention)
     for positions in variants("positions", Positions)
+    if positions["type"] not in ("alibi", "rotary") or takes_positions(attention)
 ]
 CASES += [{name: part} for name, slot in OTHER_SLOTS.items() for part in variants(name, slot)]
 CASES += [

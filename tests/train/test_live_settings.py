@@ -75,6 +75,11 @@ START = {  # where the default is of no account in a run as small as this; slots
 }
 ELSEWHERE = {  # what must stand elsewhere for a setting to be of account
     "reset_positions": ("model.positions=learned", "data.path=MANY"),
+    "positions": ("model.positions=none",),  # the model's, where all layers have their own
+}
+WITHOUT_POSITIONS = {  # places and variants that leave nobody to take the model's positions
+    "model.attention.positions": {"alibi", "none", "rotary"},
+    "model.attention": {"gated_delta", "linear"},
 }
 BESIDE = {  # what must stand beside a setting for it to be of account
     "proportional": ("fraction", 0.5),
@@ -198,7 +203,10 @@ def choose(place: str, slot: type[Part], variant: str) -> tuple[str, ...]:
     """Write the assignment that puts a variant in a place, with the values it starts from."""
     names = (f"{variant}.", f"{slot.__module__.rpartition('.')[2]}.{variant}.")
     starts = {key.rpartition(".")[2]: v for key, v in START.items() if key.startswith(names)}
-    return (f"{place}={json.dumps({'type': variant, **starts})}",)
+    chosen = f"{place}={json.dumps({'type': variant, **starts})}"
+    if variant in WITHOUT_POSITIONS.get(place, ()):
+        return chosen, "model.positions=none"
+    return (chosen,)
 
 
 GROUPS = list({str(group): group for group in groups(Recipe)}.values())  # one for each place
