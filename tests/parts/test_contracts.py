@@ -19,8 +19,10 @@ from gptlab.parts.attention import Attention
 from gptlab.parts.head import Head
 from gptlab.parts.initialization import Initialization
 from gptlab.parts.mlp import MLP
+from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
-from gptlab.parts.positions import Positions
+from gptlab.parts.norm.layer_norm import LayerNorm
+from gptlab.parts.positions import Positions, PositionScheme
 from gptlab.parts.residual import Residual
 from gptlab.parts.scaling import Scaling
 
@@ -111,15 +113,6 @@ def variants(name: str, slot: Any) -> list[Parts]:
     return by_name + SETTINGS_WORTH_IT.get(name, [])
 
 
-def takes_positions(attention: Any) -> bool:
-    """Tell whether a layer takes the model's positions; if none does, only some are not refused."""
-    if isinstance(attention, str):
-        return True
-    if "of" in attention:
-        return any(takes_positions(part) for part in attention["of"])
-    return "positions" not in attention and attention["type"] not in ("gated_delta", "linear")
-
-
 OTHER_SLOTS = {
     "norm": Norm,
     "mlp": MLP,
@@ -127,11 +120,22 @@ OTHER_SLOTS = {
     "head": Head,
     "initialization": Initialization,
 }
+
+
+def go_together(attention: Parts, positions: Parts) -> bool:
+    """Whether some layer takes the model's positions, if these act inside of attention."""
+    scheme = Positions.parse(positions).build(48, 24)
+    needs = Needs(48, 2, 24, 0.0, LayerNorm(), PositionScheme())
+    for layer in range(needs.n_layers):
+        Attention.parse(attention).build(needs, layer)
+    return scheme.marks_embeddings() or positions["type"] == "none" or "positions" in needs.used
+
+
 CASES: list[Parts] = [
     {"attention": attention, "positions": positions}
     for attention in variants("attention", Attention)
     for positions in variants("positions", Positions)
-    if positions["type"] not in ("alibi", "rotary") or takes_positions(attention)
+    if go_together(attention, positions)
 ]
 CASES += [{name: part} for name, slot in OTHER_SLOTS.items() for part in variants(name, slot)]
 CASES += [

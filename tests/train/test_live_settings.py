@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,9 @@ import pytest
 from gptlab import machine
 from gptlab.config import Config, Part, find_variant, variant_names
 from gptlab.data.sources import python, shakespeare
+from gptlab.model.accounting import build_on_meta
 from gptlab.parts.norm.layer_norm import LayerNorm
+from gptlab.recipes import find_recipe
 from gptlab.train import environment
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import start_run
@@ -74,12 +76,8 @@ START = {  # where the default is of no account in a run as small as this; slots
     "mixture_of_experts.dense_layers": ["gelu"],
 }
 ELSEWHERE = {  # what must stand elsewhere for a setting to be of account
+    "positions": ("model.positions=none",),  # with positions of its own in every layer
     "reset_positions": ("model.positions=learned", "data.path=MANY"),
-    "positions": ("model.positions=none",),  # the model's, where all layers have their own
-}
-WITHOUT_POSITIONS = {  # places and variants that leave nobody to take the model's positions
-    "model.attention.positions": {"alibi", "none", "rotary"},
-    "model.attention": {"gated_delta", "linear"},
 }
 BESIDE = {  # what must stand beside a setting for it to be of account
     "proportional": ("fraction", 0.5),
@@ -203,13 +201,23 @@ def choose(place: str, slot: type[Part], variant: str) -> tuple[str, ...]:
     """Write the assignment that puts a variant in a place, with the values it starts from."""
     names = (f"{variant}.", f"{slot.__module__.rpartition('.')[2]}.{variant}.")
     starts = {key.rpartition(".")[2]: v for key, v in START.items() if key.startswith(names)}
-    chosen = f"{place}={json.dumps({'type': variant, **starts})}"
-    if variant in WITHOUT_POSITIONS.get(place, ()):
-        return chosen, "model.positions=none"
-    return (chosen,)
+    return (f"{place}={json.dumps({'type': variant, **starts})}",)
 
 
-GROUPS = list({str(group): group for group in groups(Recipe)}.values())  # one for each place
+def without_idle_positions(group: Group) -> Group:
+    """Take the model's positions away where no layer would take them, which is refused."""
+    recipe = find_recipe("shakespeare")
+    small = ("model.d_model=16", "model.attention.n_heads=2", "model.positions=rotary")
+    try:
+        build_on_meta(recipe.override([*small, *group.settings]).resolved().model)
+    except ValueError as error:
+        if str(error).startswith("model.positions="):
+            return replace(group, settings=(*group.settings, "model.positions=none"))
+    return group
+
+
+BY_PLACE = {str(group): group for group in groups(Recipe)}  # one for each place
+GROUPS = [without_idle_positions(group) for group in BY_PLACE.values()]
 
 
 @pytest.fixture(scope="module")
