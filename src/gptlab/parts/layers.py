@@ -1,6 +1,7 @@
 """Linear and embedding layers whose parameters have a role.
 
-Initialization and the optimizers decide by role, never by the suffix of a parameter's name.
+Initialization and the optimizers decide by role, never by the suffix of a parameter's name. What
+`lr_factor` says, set by the initialization, multiplies the learning rate of a layer's weight.
 """
 
 from typing import Literal
@@ -31,6 +32,7 @@ class Linear(nn.Linear):
         super().__init__(d_in, d_out, bias=bias)
         self.role: Role = role
         self.std, self.per_token = std, per_token
+        self.lr_factor = 1.0
 
 
 class Embedding(nn.Embedding):
@@ -39,6 +41,7 @@ class Embedding(nn.Embedding):
     def __init__(self, n_rows: int, d_model: int, role: Role):
         super().__init__(n_rows, d_model)
         self.role: Role = role
+        self.lr_factor = 1.0
 
 
 class Vector(nn.Module):
@@ -51,3 +54,19 @@ class Vector(nn.Module):
 
     def forward(self) -> Tensor:
         return self.weight
+
+
+class Scale(nn.Module):
+    """A learned tensor that takes steps of a size of its own (nGPT, arXiv:2410.01131).
+
+    Stored as p, which starts at `scale`, and worth p * start / scale: its value starts at `start`,
+    and an Adam step of lr moves it by lr * start / scale.
+    """
+
+    def __init__(self, shape: tuple[int, ...], start: float, scale: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full(shape, scale))
+        self.worth = start / scale
+
+    def forward(self) -> Tensor:
+        return self.weight * self.worth
