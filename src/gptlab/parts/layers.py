@@ -1,7 +1,6 @@
 """Linear and embedding layers whose parameters have a role.
 
-Initialization and the optimizers decide by role, never by the suffix of a parameter's name. What
-`lr_factor` says, set by the initialization, multiplies the learning rate of a layer's weight.
+Initialization and the optimizers decide by role, never by the suffix of a parameter's name.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +18,8 @@ class Linear(nn.Linear):
     Role `mixing` computes the weights with which a residual mixes its streams, `router` those with
     which a mixture of experts chooses.
     `std`: what its values start with where its paper fixes that; None leaves it to the
-    initialization. `per_token`: how many vectors of a token it multiplies, for counting FLOPs.
+    initialization. `lr_factor`: what its learning rate is multiplied by, as the initialization
+    decides. `per_token`: how many vectors of a token it multiplies, for counting FLOPs.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Embedding(nn.Embedding):
     def __init__(self, n_rows: int, d_model: int, role: Role):
         super().__init__(n_rows, d_model)
         self.role: Role = role
+        self.std: float | None = None
         self.lr_factor = 1.0
 
 

@@ -71,10 +71,6 @@ def nats(logits_BTV: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Ten
     """Compute the cross-entropy of the targets; -100 marks those that do not count."""
     return cross_entropy(logits_BTV.flatten(0, -2), targets_BT.flatten(), reduction=reduction)
 
-    def losses(self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor) -> dict[str, Tensor]:
-        """Compute what training minimises: `loss`, and weighted auxiliary losses by their names."""
-        return {"loss": self.loss(x_BTD, targets_BT, embedding_VD)}
-
 
 class Softcap(nn.Module):
     """Squeeze logits smoothly into (-limit, limit)."""

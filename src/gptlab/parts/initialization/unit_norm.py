@@ -21,7 +21,8 @@ class UnitNorm(Initialization):
     def std(self, matrix: Matrix) -> float:
         return matrix.fan_in**-0.5
 
-    def fit(self, model: nn.Module) -> None:
+    def assign(self, model: nn.Module, blocks: nn.ModuleList, d_model: int) -> None:
+        super().assign(model, blocks, d_model)
         for name, module in model.named_modules():
             if isinstance(module, Linear) and module.bias is not None:
                 raise ValueError(
