@@ -44,8 +44,10 @@ START = {  # where the default is of no account in a run as small as this
     "wsd.decay": 0.9,
     "bpe.vocab_size": 280,
     "swiglu.multiple_of": 10,
+    "normalized_swiglu.multiple_of": 10,
     "geglu.multiple_of": 10,
     "grouped_query.n_heads": 2,
+    "normalized.n_heads": 2,
     "alternating.of": [
         {"type": "grouped_query", "n_heads": 2},
         {"type": "grouped_query", "n_heads": 2, "window": 3},
@@ -92,6 +94,10 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "qk_norm": "rms_norm",
     "d_ff": 24,
     "softcap": 2.0,
+    "z_loss": 0.5,
+    "alpha_scale": 0.5,
+    "s_qk_scale": 0.5,
+    "s_z_scale": 0.5,
     "adamw_lr": 0.5,
     "path": "OTHER",
     "of": [{"type": "grouped_query", "n_heads": 2}],
@@ -147,7 +153,7 @@ def groups(config: type[Config], path: str = "", settings: tuple[str, ...] = ())
                     continue
                 found = find_variant(inner, variant)
                 if found is not config:
-                    chosen = choose(f"{place}.0" if is_list else place, variant)
+                    chosen = choose(f"{place}.0" if is_list else place, found)
                     yield from groups(found, chosen[0].partition("=")[0], settings + chosen)
 
 
@@ -158,9 +164,11 @@ def classes_in(annotation: Any) -> Iterator[type[Config]]:
         yield from classes_in(argument)
 
 
-def choose(place: str, variant: str) -> tuple[str, ...]:
+def choose(place: str, found: type[Part]) -> tuple[str, ...]:
     """Write the assignment that puts a variant in a place, with the values it starts from."""
-    starts = {key.partition(".")[2]: v for key, v in START.items() if key.startswith(f"{variant}.")}
+    variant = found.__module__.rpartition(".")[2]
+    named = {name: START.get(f"{variant}.{name}") for name in found.model_fields}
+    starts = {name: value for name, value in named.items() if value is not None}
     return (f"{place}={json.dumps({'type': variant, **starts})}",)
 
 
