@@ -149,7 +149,8 @@ def test_parameters_are_those_of_the_built_model(model: Model):
     assert counted.total == sum(counted.per_part.values())
     tables = ("embedding.", "positions.", "head.")
     assert counted.embedding == sum(
-        p.numel() for name, p in model.build().named_parameters()
+        p.numel()
+        for name, p in model.build().named_parameters()
         if name.startswith(tables) and p.ndim == 2
     )
 

@@ -10,7 +10,8 @@ With m = d_model / base_width, for Adam, in the form of that paper's table 8:
 
 and logits are divided by m, which a tied head needs and an untied one bears. Inner widths (d_ff,
 heads) are taken to grow with d_model. Where d_head grows too, scores are to shrink as 1/d_head:
-model.attention.scale. Weight decay keeps its strength: see `train/optimizers`.
+model.attention.scale. Weight decay keeps its strength, and Muon takes 1 / sqrt(m) where Adam takes
+1 / m: see `train/optimizers`.
 """
 
 import math

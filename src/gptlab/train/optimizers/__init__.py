@@ -20,7 +20,7 @@ from gptlab.parts.layers import Embedding, Linear
 class Optimizer(Part):
     """The slot `optimizer`. `lr`: the peak learning rate, which the schedule multiplies.
 
-    A weight whose layer has an `lr_factor` (muP) takes steps of so many times `lr`.
+    A weight whose layer has an `lr_factor`, as with muP, takes steps of so many times `lr`.
     """
 
     lr: PositiveFloat = 1e-3
@@ -87,18 +87,20 @@ def fused_adamw(
 
 
 def parameter_groups(
-    model: nn.Module, names: Sequence[str], lr: float, weight_decay: float
+    model: nn.Module, names: Sequence[str], lr: float, weight_decay: float, power: float = 1.0
 ) -> list[dict[str, Any]]:
     """Group these parameters by the learning rate and the weight decay that are right for them.
 
-    A layer's `lr_factor` changes its steps and not its decay, which torch multiplies by its rate.
+    A layer's `lr_factor`, to this power, changes its steps and not its decay, which torch
+    multiplies by its rate.
     """
     parameters, layers = dict(model.named_parameters()), weight_layers(model)
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name in names:
         factor, decay = 1.0, 0.0
         if name in layers:
-            factor, decay = layers[name].lr_factor, weight_decay / layers[name].lr_factor
+            factor = layers[name].lr_factor ** power
+            decay = weight_decay / factor
         groups.setdefault((lr * factor, decay), []).append(parameters[name])
     return [
         {"params": params, "lr": lr, "weight_decay": decay}

@@ -1,7 +1,8 @@
 """Muon: orthogonalised momentum for what reads and writes the stream, AdamW for the rest.
 
 Keller Jordan, https://kellerjordan.github.io/posts/muon/; steps are scaled to AdamW's size
-(arXiv:2502.16982), so that one learning rate suits both.
+(arXiv:2502.16982), so that one learning rate suits both. But Adam's numbers add up over the width
+of a matrix and an orthogonal step's only to the root of it: of a layer's `lr_factor`, the root.
 """
 
 from typing import Annotated
@@ -40,7 +41,7 @@ class Muon(Optimizer):
         inside = [name for name, layer in layers if layer.role in ("input", "output")]
         rest = [name for name, _ in model.named_parameters() if name not in inside]
         muon = torch.optim.Muon(
-            parameter_groups(model, inside, self.lr, self.weight_decay),
+            parameter_groups(model, inside, self.lr, self.weight_decay, power=0.5),
             momentum=self.momentum,
             ns_steps=self.newton_schulz_steps,
             adjust_lr_fn="match_rms_adamw",
