@@ -28,16 +28,22 @@ Tiny = Callable[..., Model]
 Parts = dict[str, Any]
 
 LOCAL = {"type": "grouped_query", "n_heads": 6, "n_kv_heads": 2, "window": 5}
+CHUNKED = {"type": "grouped_query", "n_heads": 4, "chunk": 5}
+LATENT = {"type": "latent", "n_heads": 3}
 OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
+CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
+EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
 REQUIRED: dict[str, Parts] = {
     "alternating": {"of": [LOCAL, "grouped_query"]},
+    "latent": {"n_heads": 3},  # heads wide enough for half of `d_rope` to be turned
     "linear": {"factor": 3},
     "ntk": {"factor": 3},
     "dynamic_ntk": {"original_length": 6},
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
     "longrope": {"original_length": 6, "factors": [1.5, 3]},
+    "mixture_of_experts": {"n_experts": 4},  # few enough for each to get one of the few tokens
 }
 SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
     "attention": [
@@ -51,7 +57,12 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_over": "width"},
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
         {"type": "differential", "n_kv_heads": 2, "window": 5},
+        {"type": "differential", "qk_norm": "rms_norm", "positions": "rotary"},
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
+        {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},
+        {"type": "alternating", "of": [CHUNKED, "grouped_query"]},
+        {"type": "alternating", "of": [LOCAL], "last": LATENT | {"d_query_latent": 20}},
+        LATENT | {"window": 5, "d_latent": 20, "d_rope": 4, "d_value": 10},
     ],
     "positions": [
         {"type": "rotary", "layout": "interleaved"},
@@ -66,6 +77,12 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "rms_norm", "affine": False},
         {"type": "rms_norm", "offset": True},
         {"type": "rms_norm", "offset": True, "cast": "llama"},
+    ],
+    "mlp": [
+        EXPERTS | {"top_k": 1, "renormalize": False, "score": "sigmoid", "shared": "gelu"},
+        EXPERTS | {"n_groups": 2, "top_groups": 1, "load_bias_step": 0.01, "balance_loss": 0},
+        EXPERTS | {"expert": CLAMPED, "router_bias": True, "routed_scale": 2},
+        EXPERTS | {"dense_layers": [CLAMPED], "router_z_loss": 1e-3},
     ],
     "residual": [
         {"type": "scaled", "learned": "branch", "scale": 0},

@@ -46,6 +46,11 @@ CONFIGS = {
         "model.initialization=unit_norm",
         "optimizer=muon",
     ),
+    "experts balanced by a bias, accumulated": (
+        "optimizer=muon",
+        "train.micro_batch_tokens=8",
+        "model.mlp={type: mixture_of_experts, n_experts: 6, load_bias_step: 0.01}",
+    ),
 }
 
 

@@ -19,7 +19,8 @@ class Linear(nn.Linear):
     which a mixture of experts chooses.
     `std`: what its values start with where its paper fixes that; None leaves it to the
     initialization. `lr_factor`: what its learning rate is multiplied by, as the initialization
-    decides. `per_token`: how many vectors of a token it multiplies, for counting FLOPs.
+    decides. `per_token`: how many vectors of a token it multiplies, `used`: the fraction of tokens
+    that it multiplies at all; both for counting.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Linear(nn.Linear):
         self.role: Role = role
         self.std, self.per_token = std, per_token
         self.lr_factor = 1.0
+        self.used = 1.0
 
 
 class Embedding(nn.Embedding):

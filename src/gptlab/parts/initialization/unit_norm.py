@@ -24,7 +24,7 @@ class UnitNorm(Initialization):
     def assign(self, model: nn.Module, blocks: nn.ModuleList, d_model: int) -> None:
         super().assign(model, blocks, d_model)
         for name, module in model.named_modules():
-            if isinstance(module, Linear) and module.bias is not None:
+            if isinstance(module, Linear) and module.role in AXIS and module.bias is not None:
                 raise ValueError(
                     "model.initialization=unit_norm holds matrices at length 1 and has no hold of "
                     f"biases such as {name}.bias; set bias=false, or take another initialization"
