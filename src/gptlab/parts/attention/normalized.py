@@ -44,10 +44,11 @@ class Normalized(GroupedQuery):
         H, E, scale = self.n_heads, mixer.d_head, self.s_qk_scale or needs.d_model**-0.5
         K = self.n_kv_heads or H
         gain_HE = Scale((H, E), self.s_qk_start, scale)
-        key_gain = gain_HE.forward if K == H else Scale((K, E), self.s_qk_start, scale)
-        mixer.query_norm = NormWithGain(mixer.query_norm, gain_HE)
-        mixer.key_norm = NormWithGain(mixer.key_norm, key_gain)
         mixer.scale = self.scale or math.sqrt(E)
+        mixer.query_norm = NormWithGain(mixer.query_norm, gain_HE)
+        if not self.share_kv:  # then keys come with the gains of the layer that made them
+            key_gain = gain_HE.forward if K == H else Scale((K, E), self.s_qk_start, scale)
+            mixer.key_norm = NormWithGain(mixer.key_norm, key_gain)
         return mixer
 
 
