@@ -32,16 +32,20 @@ CHUNKED = {"type": "grouped_query", "n_heads": 4, "chunk": 5}
 LATENT = {"type": "latent", "n_heads": 3}
 OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
+DELTA = {"type": "gated_delta", "n_heads": 4, "n_key_heads": 2, "d_key": 6}
+HYBRID = {"type": "alternating", "of": [DELTA, "grouped_query"]}
+SHARES = {"type": "normalized", "n_heads": 4, "n_kv_heads": 2, "window": 5}
 CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
 EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
-REQUIRED: dict[str, Parts] = {
+REQUIRED: dict[str, Parts] = {  # by variant; with the slot where two have one of this name
     "alternating": {"of": [LOCAL, "grouped_query"]},
     "latent": {"n_heads": 3},  # heads wide enough for half of `d_rope` to be turned
-    "linear": {"factor": 3},
+    "scaling.linear": {"factor": 3},
     "ntk": {"factor": 3},
     "dynamic_ntk": {"original_length": 6},
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
+    "gated_delta": {"n_heads": 4},  # one of the 6 reads so little that its norm is of rounding
     "longrope": {"original_length": 6, "factors": [1.5, 3]},
     "mixture_of_experts": {"n_experts": 4},  # few enough for each to get one of the few tokens
 }
@@ -59,7 +63,12 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "differential", "n_kv_heads": 2, "window": 5},
         {"type": "differential", "qk_norm": "rms_norm", "positions": "rotary"},
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
+        HYBRID,
+        {"type": "gated_delta", "decay": False, "negative_eigenvalues": True, "convolution": 1},
+        {"type": "linear", "n_heads": 4, "divide": "norm"},
+        {"type": "linear", "n_heads": 4, "feature_map": "identity", "divide": "norm"},
         {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},
+        {"type": "alternating", "of": [SHARES, SHARES | {"share_kv": True}]},
         {"type": "alternating", "of": [CHUNKED, "grouped_query"]},
         {"type": "alternating", "of": [LOCAL], "last": LATENT | {"d_query_latent": 20}},
         LATENT | {"window": 5, "d_latent": 20, "d_rope": 4, "d_value": 10},
@@ -70,7 +79,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "rotary", "fraction": 0.5, "proportional": True},
         {"type": "sinusoidal", "scale": False},
     ],
-    "head": [{"type": "tied", "softcap": 5.0}, {"type": "untied", "softcap": 5.0}],
+    "head": [
+        {"type": "tied", "softcap": 5.0, "scale": 2.0},
+        {"type": "untied", "softcap": 5.0, "z_loss": 1e-3},
+    ],
     "norm": [
         {"type": "layer_norm", "bias": False},
         {"type": "layer_norm", "affine": False, "bias": False},
@@ -97,7 +109,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
 
 def variants(name: str, slot: Any) -> list[Parts]:
     """Every variant of a slot, and settings of it that take another path."""
-    by_name = [{"type": variant} | REQUIRED.get(variant, {}) for variant in variant_names(slot)]
+    by_name = [
+        {"type": variant} | REQUIRED.get(variant, {}) | REQUIRED.get(f"{name}.{variant}", {})
+        for variant in variant_names(slot)
+    ]
     return by_name + SETTINGS_WORTH_IT.get(name, [])
 
 

@@ -109,7 +109,7 @@ class GroupedQueryAttention(Mixer):
     def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
         D, H, E = needs.d_model, config.n_heads, config.d_head or needs.d_model // config.n_heads
-        positions = build_positions(config.positions, needs, E)
+        positions = build_positions(config.positions, needs, E, config.qk_norm_after_rotation)
         self.n_heads, self.d_head, self.layer = H, E, layer
         self.window, self.chunk = config.window, config.chunk
         self.scale, self.softcap = config.scale, config.softcap

@@ -3,7 +3,7 @@
 Contract: `std(matrix)` is the standard deviation of a matrix with that role, shape and place; 0
 means zeros. `hold(model)` is what is done to weights at the start and after every step; by default,
 nothing. A rule that goes on after the start has `lr_factor(matrix)` and `logit_factor(d_model)`.
-Biases start at zero, norms at the identity, a `Vector` with its own deviation. Every parameter has
+Biases start at zero, norms at the identity, what is `Drawn` as it says itself. Every parameter has
 a random stream of its own, keyed by seed and name, so that two architectures share the initial
 values of what they share.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from gptlab.config import Part
-from gptlab.parts.layers import Embedding, Linear, Role, Vector
+from gptlab.parts.layers import Drawn, Embedding, Linear, Role
 from gptlab.streams import stream_seed
 
 
@@ -67,11 +67,15 @@ class Initialization(Part):
     def apply(self, model: nn.Module, seed: int) -> None:
         """Set every parameter that is random, drawing on the CPU in float32."""
         for name, module in model.named_modules():
-            if not isinstance(module, Linear | Embedding | Vector):
+            if not isinstance(module, Linear | Embedding | Drawn):
                 continue
-            assert module.std is not None
             generator = torch.Generator().manual_seed(stream_seed(seed, "init", f"{name}.weight"))
-            values = torch.empty(module.weight.shape).normal_(0.0, module.std, generator=generator)
+            if isinstance(module, Drawn):
+                values = module.draw(generator)
+            else:
+                assert module.std is not None
+                values = torch.empty(module.weight.shape)
+                values.normal_(0.0, module.std, generator=generator)
             module.weight.copy_(values)
             if isinstance(module, Linear) and module.bias is not None:
                 module.bias.zero_()
