@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from gptlab.interop.writing import choose_family, write_config, write_weights
+from gptlab.interop.matching import choose_family
+from gptlab.interop.writing import write_config, write_weights
 from gptlab.model.gpt import GPT, Model
 
 TEXT = [
@@ -33,9 +34,9 @@ def llama(**changes: Any) -> Model:
     return Model.parse(settings | changes)
 
 
-def write_model(folder: Path, model: Model) -> GPT:
+def write_model(folder: Path, model: Model, gpt: GPT | None = None) -> GPT:
     folder.mkdir(exist_ok=True)
-    gpt = model.build(seed=1)
+    gpt = gpt or model.build(seed=1)
     family, config = choose_family(model)
     write_config(folder, family, config)
     write_weights(folder, gpt, model, family, config)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gptlab.interop.families import families
 from gptlab.interop.folder import Folder
+from gptlab.interop.matching import choose_family
 from gptlab.interop.reading import read_settings, read_weights
-from gptlab.interop.writing import choose_family, write_config, write_weights
+from gptlab.interop.writing import write_config, write_weights
 from gptlab.model.gpt import GPT, Model
 
 transformers = pytest.importorskip("transformers")
@@ -149,6 +150,29 @@ CASES = {
     "olmo2": Case(
         SIZES,
         [{"residual": "pre_norm"}, {"attention.qk_norm_after_rotation": True}, {"norm.eps": 1e-2}],
+    ),
+    "granite": Case(
+        SIZES
+        | {"embedding_multiplier": 1.5, "residual_multiplier": 0.7}
+        | {"attention_multiplier": 0.3, "logits_scaling": 2.0},
+        [
+            {"embedding_scale": None},
+            {"residual": "pre_norm"},
+            {"attention.scale": None},
+            {"head.scale": None},
+        ],
+    ),
+    "cohere2": Case(
+        WHOLE_HEADS
+        | {"num_key_value_heads": 2, "num_hidden_layers": 5, "sliding_window": WINDOW}
+        | {"logit_scale": 0.5},
+        [
+            {"positions.layout": "half"},
+            {"attention.positions": None},
+            {"attention.window": WINDOW + 1},
+            {"head.scale": None},
+            {"norm": "rms_norm"},
+        ],
     ),
     "nanochat": Case(
         {**SIZES, "final_logit_softcapping": 2.0},

@@ -38,7 +38,7 @@ def read(folder: Path) -> tuple[Model, GPT]:
     return model, read_weights(Folder(folder), family, model)
 
 
-def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / WEIGHTS)
@@ -196,10 +196,11 @@ def test_no_folder_and_no_model(tmp_path: Path):
         ({"hidden_size": None}, ["hidden_size is missing"]),
         ({"hidden_size": "wide"}, ['hidden_size="wide"', "not of type int"]),
         ({"hidden_size": -4}, ["hidden_size=-4", "greater than 0"]),
-        ({"head_dim": -4}, ["d_head", "greater than 0"]),
+        ({"head_dim": -4}, ["head_dim=-4", "greater than 0"]),
         ({"num_attention_heads": 0}, ["num_attention_heads=0"]),
         ({"num_hidden_layers": 10**9}, ["n_layers", "1000"]),
-        ({"rms_norm_eps": float("nan")}, ["eps", "finite"]),
+        ({"rms_norm_eps": float("nan")}, ["rms_norm_eps=nan"]),
+        ({"rms_norm_eps": float("inf")}, ["eps", "finite"]),
         ({"hidden_act": "gelu"}, ['hidden_act="gelu"', '"silu"']),
         ({"mup_scale": 3.5}, ["mup_scale=3.5", "not a setting that gptlab knows"]),
         ({"quantization_config": {"bits": 4}}, ["quantization_config"]),

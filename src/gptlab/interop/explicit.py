@@ -30,12 +30,14 @@ def explicit(model: Model) -> Model:
     """Say everything about a model."""
     model = positions_that_are_taken(model)
     layers = [_attention(each, model) for each in per_layer(model)]
+    scale = (model.head.scale or 1.0) * model.initialization.logit_factor(model.d_model)
     changes: dict[str, Any] = {
         "dropout": 0.0,
         "embedding_scale": model.embedding_scale or 1.0,
         "positions": _positions(model.positions, model),
         "attention": in_turns(layers),
         "mlp": _mlp(model),
+        "head": model.head.but(scale=scale, z_loss=None),
         "residual": PreNorm() if model.residual == ONE_TIMES else model.residual,
         "initialization": GPT2(),
     }

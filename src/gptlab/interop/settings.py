@@ -41,19 +41,18 @@ class Settings:
         self.read: set[str] = set()
 
     def need(self, name: str, kind: type[T]) -> T:
-        """Read a setting that must be there. Raises ValueError if it is not, or of another type.
-
-        Numbers must be greater than 0: all that must be there are sizes and factors.
-        """
-        value: Any = self.get(name, kind, None)
+        """Read a setting that must be there. For errors see `get`."""
+        value = self.get(name, kind, None)
         if value is None:
             raise ValueError(f"{self.place}: {name} is missing")
-        if isinstance(value, int | float) and value <= 0:
-            raise ValueError(f"{self.place}: {name}={value} is not greater than 0")
         return value
 
-    def get(self, name: str, kind: type[T], default: D) -> T | D:
-        """Read a setting that may be absent."""
+    def get(self, name: str, kind: type[T], default: D, may_be_0: bool = False) -> T | D:
+        """Read a setting that may be absent.
+
+        Raises ValueError for another type, and for numbers that are not greater than 0: nearly all
+        are sizes and factors.
+        """
         self.read.add(name)
         value: Any = self.tree.get(name)
         if value is None:
@@ -62,6 +61,9 @@ class Settings:
             value = float(value)
         if type(value) is not kind:
             raise ValueError(f"{self.place}: {name}={_shown(value)} is not of type {kind.__name__}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not (value > 0 or (may_be_0 and value == 0)):
+            raise ValueError(f"{self.place}: {name}={value} is not greater than 0")
         return value
 
     def only(self, name: str, allowed: Collection[Any], default: Any = None) -> None:

@@ -1,7 +1,6 @@
-"""From our model to a folder of Hugging Face's: the family that computes the same, its files."""
+"""From our model to the files of a folder of Hugging Face's."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,44 +8,16 @@ import torch
 from torch import Tensor
 
 from gptlab import files
-from gptlab.config import differences
-from gptlab.interop.explicit import explicit
-from gptlab.interop.families import Family, families
+from gptlab.interop.families import Family
 from gptlab.interop.folder import CONFIG, INDEX, WEIGHTS
 from gptlab.interop.layout import as_in
+from gptlab.interop.matching import on_meta
 from gptlab.interop.reading import read_model
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Link, connect
 from gptlab.model.gpt import GPT, Model
 
 SHARD_BYTES = 5_000_000_000
-
-
-def choose_family(model: Model) -> tuple[Family, dict[str, Any]]:
-    """Find the family whose config says all about a model, and that config.
-
-    Raises ValueError naming the nearest family and what to change for it.
-    """
-    wanted, misses = explicit(model), list[tuple[int, str, list[tuple[str, Any, Any]]]]()
-    for name, family in families().items():
-        try:
-            config = family.write(wanted)
-            again = explicit(read_model(family, Settings(config, name)))
-            on_meta(again)
-        except ValueError:  # sizes that this family cannot have
-            continue
-        unlike = [each for each in differences(wanted, again) if not _close(*each[1:])]
-        if not unlike:
-            return family, config
-        misses.append((len(unlike), name, unlike))
-    if not misses:
-        raise ValueError("this model has no Hugging Face form, nor is one near to it")
-    _, name, unlike = min(misses, key=lambda miss: miss[:2])
-    changes = " ".join(f"model.{path}={_shown(theirs)}" for path, _, theirs in unlike[:8])
-    raise ValueError(
-        f"this model has no Hugging Face form; the nearest is {name}, with {changes}"
-        f"{' ...' if len(unlike) > 8 else ''}"
-    )
 
 
 def write_config(target: Path, family: Family, config: dict[str, Any]) -> None:
@@ -88,12 +59,6 @@ def write_json(file: Path, tree: dict[str, Any]) -> None:
     files.write(file, json.dumps(tree, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def on_meta(model: Model) -> GPT:
-    """Build a model of shapes alone."""
-    with torch.device("meta"):
-        return GPT(model)
-
-
 def _tensor(links: list[Link], gpt: GPT, ours: Model, theirs: Model) -> Tensor:
     """Put a tensor of theirs together of ours; those that lie alike are not copied."""
     weights = gpt.state_dict()
@@ -121,12 +86,3 @@ def _shards(links: dict[str, list[Link]]) -> list[list[str]]:
 
 def _n_bytes(parts: list[Link]) -> int:
     return 4 * torch.Size(parts[0].shape).numel()
-
-
-def _close(a: Any, b: Any) -> bool:
-    """Tell whether two settings are the same but for the rounding of a reciprocal."""
-    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-14)
-
-
-def _shown(value: Any) -> str:
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))

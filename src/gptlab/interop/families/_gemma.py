@@ -74,7 +74,7 @@ class GemmaLike(LlamaLike):
                 "hidden_activation": self.gates[0],
                 "intermediate_size": like(model.mlp, GeGLU).width(model.d_model),
                 "attention_bias": attention.bias is True,
-                "query_pre_attn_scalar": round(scale**-2),
+                "query_pre_attn_scalar": max(1, round(scale**-2)),
                 "attn_logit_softcapping": attention.softcap,
                 "final_logit_softcapping": model.head.softcap,
             }
