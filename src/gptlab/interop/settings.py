@@ -61,8 +61,7 @@ class Settings:
             value = float(value)
         if type(value) is not kind:
             raise ValueError(f"{self.place}: {name}={_shown(value)} is not of type {kind.__name__}")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and not (value > 0 or (may_be_0 and value == 0)):
+        if kind in (int, float) and not _is_positive(value, may_be_0):
             raise ValueError(f"{self.place}: {name}={value} is not greater than 0")
         return value
 
@@ -89,6 +88,10 @@ class Settings:
                 f"{self.place}: {name}={_shown(self.tree[name])}{more} is not a setting that "
                 "gptlab knows of this family; it may change what the model computes"
             )
+
+
+def _is_positive(value: float, or_0: bool) -> bool:
+    return value > 0 or (or_0 and value == 0)
 
 
 def _shown(value: Any) -> str:
