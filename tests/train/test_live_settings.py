@@ -222,7 +222,8 @@ def without_idle_positions(group: Group) -> Group:
     return group
 
 
-BY_PLACE = {str(group): group for group in groups(Recipe)}  # one for each place
+FOUND = sorted(groups(Recipe), key=lambda group: "grouped_query" in "".join(group.settings))
+BY_PLACE = {str(group): group for group in FOUND}  # one for each place, the plainest
 GROUPS = [without_idle_positions(group) for group in BY_PLACE.values()]
 
 
