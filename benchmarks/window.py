@@ -21,16 +21,17 @@ def measure(T: int, window: int | None, runs: int) -> dict[str, float]:
     import torch
 
     from gptlab.kernels.attention import attend
+    from gptlab.kernels.places import Places
 
     def once() -> float:
         began = time.perf_counter()
-        y = attend(q, k, v, query_positions_T=positions, key_positions_S=None, window=window)
+        y = attend(q, k, v, queries=places, keys=None, window=window)
         y.sum().backward()
         return time.perf_counter() - began
 
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 4, T, 64, requires_grad=True) for _ in range(3))
-    positions = torch.arange(T)
+    places = Places.counted(0, T)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = [once() for _ in range(runs)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

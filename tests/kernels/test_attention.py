@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gptlab.kernels.attention import BAND, attend, visible_keys
+from gptlab.kernels.places import Places
 
 LENGTHS = (1, 2, 7, 127, 128, 129, 300)
 WINDOWS = (None, 1, 2, 5, 127, 128, 129, 256, 300, 1000)
@@ -33,9 +34,10 @@ def sees(query_positions: tuple[int, ...], key_positions: tuple[int, ...], windo
     )
 
 
-def wavy_bias(distance_TS: Tensor) -> Tensor:
+def wavy_bias(distance_TS: Tensor, H: int) -> Tensor:
     """A bias that differs by head and, unlike a straight line, by where distances start."""
-    return torch.stack([h * torch.cos(0.3 * distance_TS.double() + h) for h in range(1, 7)])
+    waves = [h * torch.cos(0.3 * distance_TS.double() + h) for h in range(1, H + 1)]
+    return torch.stack(waves, dim=-3)
 
 
 def reference(
@@ -74,14 +76,12 @@ def draw(H: int, K: int, T: int, S: int | None = None, dtype=torch.float64) -> Q
 
 
 def bias_of(H: int):
-    return lambda distance_TS: wavy_bias(distance_TS)[:H]
+    return lambda distance_TS: wavy_bias(distance_TS, H)
 
 
 def attend_to_own(qkv: QKV, window: int | None, bias=None) -> Tensor:
-    positions_T = torch.arange(qkv[0].shape[2])
-    return attend(
-        *qkv, query_positions_T=positions_T, key_positions_S=None, window=window, bias=bias
-    )
+    places = Places.counted(0, qkv[0].shape[2])
+    return attend(*qkv, queries=places, keys=None, window=window, bias=bias)
 
 
 @pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
@@ -146,8 +146,8 @@ def test_keys_of_a_cache_may_lie_in_any_order(T: int, window: int | None, biased
     bias = bias_of(4) if biased else None
     y = attend(
         *qkv,
-        query_positions_T=torch.tensor(query_positions),
-        key_positions_S=torch.tensor(key_positions),
+        queries=Places(torch.tensor([query_positions])),
+        keys=Places(torch.tensor([key_positions])),
         window=window,
         bias=bias,
     )

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gptlab.kernels.attention import BAND, attend
+from gptlab.kernels.places import Places
 
 E, H = 4, 4
 Bias = Callable[[Tensor], Tensor]
@@ -26,7 +27,8 @@ either_bias = pytest.mark.parametrize("biased", [False, True], ids=["plain", "bi
 
 
 def wavy_bias(distance_TS: Tensor) -> Tensor:
-    return torch.stack([h * torch.cos(0.3 * distance_TS.double() + h) for h in range(1, H + 1)])
+    waves = [h * torch.cos(0.3 * distance_TS.double() + h) for h in range(1, H + 1)]
+    return torch.stack(waves, dim=-3)
 
 
 def draw(T: int, S: int | None = None, K: int = 2, dtype=torch.float64) -> tuple[Tensor, ...]:
@@ -85,8 +87,8 @@ def attend_to_own(
 ) -> Tensor:
     return attend(
         *tensors[:3],
-        query_positions_T=torch.arange(tensors[0].shape[2]),
-        key_positions_S=None,
+        queries=Places.counted(0, tensors[0].shape[2]),
+        keys=None,
         window=window,
         bias=bias,
         **arguments(tensors, **options),
@@ -141,8 +143,8 @@ def test_keys_of_a_cache_may_lie_in_any_order(T: int, biased: bool, options: dic
     tensors = draw(T, S)
     y = attend(
         *tensors[:3],
-        query_positions_T=query_T,
-        key_positions_S=key_S,
+        queries=Places(query_T[None]),
+        keys=Places(key_S[None]),
         window=40,
         bias=wavy_bias if biased else None,
         **arguments(tensors, **options),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.attention.grouped_query import GroupedQueryAttention
 
@@ -48,14 +49,14 @@ def test_rows_of_a_batch_do_not_meet(tiny: Tiny):
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
 def test_positions_are_explicit(tiny: Tiny, positions: str):
     gpt = tiny(positions=positions).build()
-    counted = gpt(tokens(T=5), torch.arange(5))
+    counted = gpt(tokens(T=5), Places.counted(0, 5))
     assert torch.equal(gpt(tokens(T=5)), counted)
-    assert (gpt(tokens(T=5), torch.arange(5) + 1) - counted).abs().max() > 1e-3
+    assert (gpt(tokens(T=5), Places.counted(1, 6)) - counted).abs().max() > 1e-3
 
 
 def test_rotary_scores_do_not_depend_on_where_a_text_starts(tiny: Tiny):
     gpt = tiny(positions="rotary").build()
-    torch.testing.assert_close(gpt(tokens(), torch.arange(20) + 400), gpt(tokens()))
+    torch.testing.assert_close(gpt(tokens(), Places.counted(400, 420)), gpt(tokens()))
 
 
 def test_dropout_acts_in_training_only(tiny: Tiny):
@@ -105,7 +106,7 @@ def test_a_cache_is_of_one_text(tiny: Tiny):
     logits: list[list[Tensor]] = [[], []]
     for t in range(20):
         for text, cache, seen in zip(texts, caches, logits, strict=True):
-            seen.append(gpt(text[None, t : t + 1], torch.tensor([t]), cache))
+            seen.append(gpt(text[None, t : t + 1], Places.counted(t, t + 1), cache))
     read = torch.cat([torch.cat(seen, dim=1) for seen in logits])
     torch.testing.assert_close(read, gpt(texts), rtol=1e-4, atol=1e-6)
 

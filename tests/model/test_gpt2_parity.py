@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT, Model
 
 transformers = pytest.importorskip("transformers")
@@ -140,4 +141,4 @@ def test_a_mistake_would_show(tiny: Tiny, theirs: Any, weights: dict[str, Tensor
 
 def test_shifted_positions_would_show(tiny: Tiny, theirs: Any, weights: dict[str, Tensor]):
     gpt = build(tiny, weights)
-    assert furthest(theirs, gpt(tokens(T - 1), torch.arange(T - 1) + 1)) > 0.1
+    assert furthest(theirs, gpt(tokens(T - 1), Places.counted(1, T))) > 0.1

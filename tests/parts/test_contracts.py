@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gptlab.config import variant_names
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT, Model
 from gptlab.parts.attention import Attention
 from gptlab.parts.head import Head
@@ -175,8 +176,8 @@ def test_a_text_in_pieces_gives_what_it_gives_at_once(tiny: Tiny, parts: Parts):
         caches, read = gpt.new_caches(T), 0
         logits = []
         for length in pieces:
-            positions_T = torch.arange(read, read + length)
-            logits.append(gpt(tokens_BT[:, read : read + length], positions_T, caches))
+            places = Places.counted(read, read + length)
+            logits.append(gpt(tokens_BT[:, read : read + length], places, caches))
             read += length
         torch.testing.assert_close(torch.cat(logits, dim=1), expected_BTV, rtol=1e-4, atol=2e-5)
 

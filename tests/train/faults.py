@@ -36,4 +36,4 @@ def raising(error: Exception) -> Fault:
 
 def spoiled_loss(value: float) -> Fault:
     """Make a loss nan, inf or -inf."""
-    return lambda model, loss: loss * value if value != value else loss + value
+    return lambda head, loss: loss * value if value != value else loss + value

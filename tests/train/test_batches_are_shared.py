@@ -71,14 +71,13 @@ def test_training_reads_exactly_these(
     name: str, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[str] = []
-    loss = GPT.loss
+    losses = GPT.losses
 
-    def spy(model: GPT, x_BT: Tensor, y_BT: Tensor, reduction: str = "mean") -> Tensor:
-        if model.training:
-            seen.append(digest(x_BT, y_BT))
-        return loss(model, x_BT, y_BT, reduction)
+    def spy(model: GPT, x_BT: Tensor, y_BT: Tensor) -> dict[str, Tensor]:
+        seen.append(digest(x_BT, y_BT))
+        return losses(model, x_BT, y_BT)
 
-    monkeypatch.setattr(GPT, "loss", spy)
+    monkeypatch.setattr(GPT, "losses", spy)
     recipe = tiny_recipe(*ARCHITECTURES[name], "train.steps=30")
     session = start_run(recipe, tmp_path, say=quiet).session
     assert seen == digests(session, 30)

@@ -105,6 +105,8 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "gate": "head",
     "learned": "branch",
     "read_bias": 0.5,
+    "embedding_scale": 3.0,
+    "embedding_norm": "rms_norm",
 }
 MAY_BE_REFUSED = {"train.device"}  # where there is no such device
 TIMING = {"seconds", "tokens_per_second", "model_flops_utilization"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from ends import assert_same_end, quiet
-from faults import Fault, after_call, spoiled_loss
+from faults import Fault, after_call
 from torch import Tensor
 
 from gptlab.model.gpt import GPT
@@ -17,6 +17,7 @@ from gptlab.train.recipe import Recipe
 from gptlab.train.run import resume_run, start_run
 
 MakeRecipe = Callable[..., Recipe]
+Losses = dict[str, Tensor]
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -33,12 +34,16 @@ def assert_equal(a: dict[str, dict[str, Tensor]], b: dict[str, dict[str, Tensor]
 
 
 def spoiled_gradient(value: float) -> Fault:
-    def fault(model: GPT, loss: Tensor) -> Tensor:
+    def fault(model: GPT, losses: Losses) -> Losses:
         weight = model.blocks[1].get_parameter("mlp.up.weight")
         weight.register_hook(lambda gradient: torch.full_like(gradient, value))
-        return loss
+        return losses
 
     return fault
+
+
+def spoiled_loss(value: float) -> Fault:
+    return lambda model, losses: losses | {"loss": losses["loss"] * value}
 
 
 NAN, INF = float("nan"), float("inf")
@@ -71,7 +76,7 @@ def test_no_step_is_taken_on_what_is_not_finite(
         say=quiet,
     ).run.path
     with (
-        after_call(GPT, "loss", turn, spoil),
+        after_call(GPT, "losses", turn, spoil),
         pytest.raises(FloatingPointError, match=r"diverged at step 4: .*that of step 3$"),
     ):
         start_run(recipe.but(name="mine"), tmp_path, say=quiet)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 
 
@@ -66,13 +67,13 @@ class Reader:
         self.capacity = min(model.context_length, self.length + max_tokens)
         self.tokens = prompt_NT.new_empty(n, self.capacity)
         self.tokens[:, : self.length] = prompt_NT
-        self.positions = torch.arange(self.capacity, device=prompt_NT.device)
+        self.places = Places.counted(0, self.capacity, prompt_NT.device)
         self._start_over()
 
     def next_logits(self) -> Tensor:
         """Read what is new; compute logits_NV of the token that follows the visible text."""
         new = slice(self.n_read, self.length)
-        x_NTD = self.model.read(self.tokens[:, new], self.positions[new], self.caches)
+        x_NTD = self.model.read(self.tokens[:, new], self.places[new], self.caches)
         if self.use_cache:
             self.n_read = self.length
         return self.model.head(x_NTD[:, -1:], self.model.embedding.weight)[:, 0]

@@ -1,7 +1,7 @@
 """Softmax attention, with the cheapest form that shows each query exactly what it may see.
 
-A query at position t sees the keys at positions s with 0 <= t - s, and t - s < window if there is
-one: a window of W shows W keys, the query's own included.
+A query sees the keys of its own document that stand before it, its own included: with a window of
+W the last W of them, with chunks of C those in the same C positions (`places.py`).
 
 B batch, H query heads, K key/value heads, T query tokens, S key tokens, E d_head,
 C queries per band, N bands.
@@ -10,13 +10,15 @@ C queries per band, N bands.
 import math
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
+from torch import Tensor, cat
 from torch.nn.functional import pad
 
+from gptlab.kernels.places import Places, visible
 from gptlab.kernels.softmax import Scoring, softmax_attention
 
 BAND = 128  # queries that share a band of keys: smaller wastes calls, larger wastes masked scores
+
+Bias = Callable[[Tensor], Tensor]
 
 
 def attend(
@@ -24,10 +26,11 @@ def attend(
     k_BKSE: Tensor,
     v_BKSE: Tensor,
     *,
-    query_positions_T: Tensor,
-    key_positions_S: Tensor | None,
+    queries: Places,
+    keys: Places | None,
     window: int | None = None,
-    bias: Callable[[Tensor], Tensor] | None = None,
+    chunk: int | None = None,
+    bias: Bias | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
     softcap: float | None = None,
@@ -35,84 +38,87 @@ def attend(
 ) -> Tensor:
     """Attend from queries to keys and values; heads are grouped, never expanded.
 
-    key_positions_S: None means that the keys are those of the queries' own tokens, so T = S.
-    For a single query (T = 1) every given key must be visible, which caches guarantee.
-    bias: maps distances t - s to what is added to the scores, as HTS; a function of distance only.
+    keys: where the keys stand; None means that they are those of the queries' own tokens.
+    For a single query (T = 1) of a row that is one text every given key must be visible, but for
+    chunks, which caches guarantee.
+    bias: maps distances (..., T, S) to what is added to the scores (..., H, T, S).
     scale: multiplies the scores; None means E^-0.5. softcap: bounds them, before bias and mask, by
     softcap * tanh(score / softcap). sinks_H: a logit per head that takes weight and gives nothing.
     """
     T, E = q_BHTE.shape[2:]
     scoring = Scoring(E**-0.5 if scale is None else scale, softcap, sinks_H, dropout)
-    if key_positions_S is None:
-        if window is not None and window < T:
-            return _attend_in_bands(q_BHTE, k_BKSE, v_BKSE, window, bias, scoring)
-        if bias is None:
-            return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=True)
-        key_positions_S = query_positions_T
-    if T == 1 and bias is None:
-        return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring)
-    distance_TS = query_positions_T[:, None] - key_positions_S[None, :]
-    mask = visibility(distance_TS, window, bias, q_BHTE.dtype)
+    is_plain = bias is None and chunk is None and queries.documents_BT is None
+    reach = window or chunk or T
+    if keys is None and reach < T:
+        return _attend_in_bands(q_BHTE, k_BKSE, v_BKSE, queries, window, chunk, bias, scoring)
+    if is_plain and (keys is None or T == 1):
+        causal = keys is None
+        return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=causal)
+    mask = _mask(queries, keys or queries, window, chunk, bias, q_BHTE)
     return softmax_attention(q_BHTE, k_BKSE, v_BKSE, mask, scoring)
 
 
-def visibility(
-    distance_TS: Tensor,
-    window: int | None,
-    bias: Callable[[Tensor], Tensor] | None,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Build a mask from distances: boolean, or the bias with -inf where nothing may be seen."""
-    seen_TS = distance_TS >= 0
-    if window is not None:
-        seen_TS &= distance_TS < window
-    if bias is None:
-        return seen_TS
-    return bias(distance_TS).masked_fill(~seen_TS, -math.inf).to(dtype)
-
-
-def visible_keys(T: int, window: int | None) -> float:
+def visible_keys(T: int, window: int | None, chunk: int | None = None) -> float:
     """How many keys a query sees, averaged over T positions."""
+    if chunk is not None:
+        whole, rest = divmod(T, chunk)
+        return (whole * chunk * (chunk + 1) / 2 + rest * (rest + 1) / 2) / T
     W = min(window or T, T)
     return (W * (W + 1) / 2 + (T - W) * W) / T
+
+
+def _mask(
+    queries: Places,
+    keys: Places,
+    window: int | None,
+    chunk: int | None,
+    bias: Bias | None,
+    like: Tensor,
+) -> Tensor:
+    """Build what `softmax_attention` wants: a boolean, or the bias with -inf where nothing is seen.
+
+    As (..., 1, T, S) or (..., H, T, S).
+    """
+    seen = visible(queries, keys, window, chunk)[..., None, :, :]
+    if bias is None:
+        return seen
+    distance = queries.positions_BT[..., :, None] - keys.positions_BT[..., None, :]
+    return bias(distance).masked_fill(~seen, -math.inf).to(like.dtype)
 
 
 def _attend_in_bands(
     q_BHTE: Tensor,
     k_BKTE: Tensor,
     v_BKTE: Tensor,
-    window: int,
-    bias: Callable[[Tensor], Tensor] | None,
+    places: Places,
+    window: int | None,
+    chunk: int | None,
+    bias: Bias | None,
     scoring: Scoring,
 ) -> Tensor:
-    """Causal attention within a window, in O(T * window) time and memory.
+    """Causal attention within a window or in chunks, in O(T * window) time and memory.
 
     Queries are cut into bands of C; a band sees the keys of its own band and of the bands before
     it that the window reaches. Bands become rows of the batch.
     """
     B, T = q_BHTE.shape[0], q_BHTE.shape[2]
     C = min(BAND, T)
-    reach = math.ceil((window - 1) / C)  # bands before its own that a band must see
+    reach = math.ceil(((window or chunk or T) - 1) / C)  # bands before its own that a band must see
     N = math.ceil(T / C)
     filler = N * C - T
-    q_BHNCE = pad(q_BHTE, (0, 0, 0, filler)).unflatten(2, (N, C))
 
-    def bands(x_BKTE: Tensor) -> Tensor:
-        x_BKNCE = pad(x_BKTE, (0, 0, reach * C, filler)).unflatten(2, (reach + N, C))
-        shifted = [x_BKNCE[:, :, i : i + N] for i in range(reach + 1)]
-        return torch.cat(shifted, dim=3).transpose(1, 2).flatten(0, 1)
+    def bands(x: Tensor, dim: int) -> Tensor:
+        """Give each band the keys that it may see: (..., T, ...) to (..., N, S, ...)."""
+        cut = x.unflatten(dim, (reach + N, C))
+        return cat([cut.narrow(dim, i, N) for i in range(reach + 1)], dim=dim + 1)
 
-    i_C = torch.arange(C, device=q_BHTE.device)
-    j_S = torch.arange((reach + 1) * C, device=q_BHTE.device)
-    distance_CS = i_C[:, None] + reach * C - j_S[None, :]
-    before_start_N1S = j_S < (reach - torch.arange(N, device=q_BHTE.device))[:, None, None] * C
-    mask = visibility(distance_CS, window, bias, q_BHTE.dtype)
-    if bias is None:
-        mask = (mask & ~before_start_N1S)[:, None]
-    else:
-        mask = mask.masked_fill(before_start_N1S[:, None], -math.inf)
-    mask = mask.expand(B, *mask.shape).flatten(0, 1)
-    q = q_BHNCE.transpose(1, 2).flatten(0, 1)
-    y = softmax_attention(q, bands(k_BKTE), bands(v_BKTE), mask, scoring)
-    y_BHTE = y.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3)
-    return y_BHTE[:, :, :T]
+    def key_bands(x_BKTE: Tensor) -> Tensor:
+        return bands(pad(x_BKTE, (0, 0, reach * C, filler)), 2).transpose(1, 2).flatten(0, 1)
+
+    queries = places.filled_up(0, filler).map(lambda x_BT: x_BT.unflatten(1, (N, C)))
+    keys = places.filled_up(reach * C, filler).map(lambda x_BT: bands(x_BT, 1))
+    mask = _mask(queries, keys, window, chunk, bias, q_BHTE)
+    mask = mask.expand(B, *mask.shape[1:]).flatten(0, 1)
+    q = pad(q_BHTE, (0, 0, 0, filler)).unflatten(2, (N, C)).transpose(1, 2).flatten(0, 1)
+    y = softmax_attention(q, key_bands(k_BKTE), key_bands(v_BKTE), mask, scoring)
+    return y.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3)[:, :, :T]

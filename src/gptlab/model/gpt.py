@@ -8,15 +8,16 @@ B batch, T tokens, D d_model, V vocabulary.
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from gptlab.config import Config
+from gptlab.kernels.places import Places
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.context import Context
 from gptlab.parts.head import Head
 from gptlab.parts.initialization import Initialization
-from gptlab.parts.layers import Embedding
+from gptlab.parts.layers import AfterStep, Embedding
 from gptlab.parts.mlp import MLP
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
@@ -28,7 +29,8 @@ class Model(Config):
     """The architecture: sizes, and a variant for each slot.
 
     `vocab_size`: null means as many as the tokenizer has. `dropout` acts on the embedding, the
-    attention weights and each branch's output, in training only.
+    attention weights and each branch's output, in training only. Token embeddings are multiplied by
+    `embedding_scale` (Gemma, Granite) and normed by `embedding_norm` (BLOOM), where there is one.
     """
 
     vocab_size: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
@@ -36,6 +38,8 @@ class Model(Config):
     d_model: Annotated[int, Field(gt=0, le=100_000)] = 768
     n_layers: Annotated[int, Field(gt=0, le=1_000)] = 12
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    embedding_scale: PositiveFloat | None = None
+    embedding_norm: Norm | None = None
     positions: Positions
     norm: Norm
     attention: Attention
@@ -48,7 +52,7 @@ class Model(Config):
         """Build the model with its initial values. Raises ValueError for parts that do not fit."""
         gpt = GPT(self)
         if gpt.embedding.weight.device.type != "meta":
-            self.initialization.apply(gpt, self.n_layers, seed)
+            self.initialization.apply(gpt, gpt.blocks, seed)
         return gpt
 
 
@@ -61,6 +65,9 @@ class GPT(nn.Module):
             raise ValueError("model.vocab_size=null: the tokenizer's size must be filled in first")
         self.context_length = model.context_length
         self.embedding = Embedding(model.vocab_size, model.d_model, role="embedding")
+        self.embedding_scale = model.embedding_scale or 1.0
+        norm = model.embedding_norm
+        self.embedding_norm = norm.build(model.d_model) if norm else nn.Identity()
         self.positions = model.positions.build(model.d_model, model.context_length)
         needs = Needs(
             model.d_model,
@@ -74,37 +81,60 @@ class GPT(nn.Module):
         self.ends = model.residual.build_ends(needs)
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
         self.head = model.head.build(model.d_model, model.vocab_size)
+        self.hold = model.initialization.hold
 
     def forward(
-        self,
-        tokens_BT: Tensor,
-        positions_T: Tensor | None = None,
-        caches: list[Any] | None = None,
+        self, tokens_BT: Tensor, places: Places | None = None, caches: list[Any] | None = None
     ) -> Tensor:
         """Compute logits_BTV. With caches, `tokens_BT` continue what the caches have read."""
-        x_BTD = self.read(tokens_BT, positions_T, caches)
-        return self.head(x_BTD, self.embedding.weight)
+        return self.head(self.read(tokens_BT, places, caches), self.embedding.weight)
 
-    def loss(self, tokens_BT: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:
-        """Compute the cross-entropy of the targets, in nats per token."""
-        x_BTD = self.read(tokens_BT)
-        return self.head.loss(x_BTD, targets_BT, self.embedding.weight, reduction)
-
-    def read(
+    def loss(
         self,
         tokens_BT: Tensor,
-        positions_T: Tensor | None = None,
-        caches: list[Any] | None = None,
+        targets_BT: Tensor,
+        reduction: str = "mean",
+        places: Places | None = None,
+    ) -> Tensor:
+        """Compute the cross-entropy of the targets, in nats per token; -100 does not count."""
+        x_BTD = self.read(tokens_BT, places)
+        return self.head.loss(x_BTD, targets_BT, self.embedding.weight, reduction)
+
+    def losses(
+        self, tokens_BT: Tensor, targets_BT: Tensor, places: Places | None = None
+    ) -> dict[str, Tensor]:
+        """Compute what training minimises the sum of: `loss`, and auxiliary losses by name."""
+        context = self.begin(tokens_BT, places)
+        context.losses = {}
+        x_BTD = self.pass_through(tokens_BT, context)
+        return self.head.losses(x_BTD, targets_BT, self.embedding.weight) | context.losses
+
+    def read(
+        self, tokens_BT: Tensor, places: Places | None = None, caches: list[Any] | None = None
     ) -> Tensor:
         """Compute x_BTD, what the head reads."""
-        if positions_T is None:
-            positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
-        context = Context(positions_T, caches)
-        x_BTD = self.positions.embed(self.embedding(tokens_BT), context)
-        stream = self.ends.open(self.dropout(x_BTD))
+        return self.pass_through(tokens_BT, self.begin(tokens_BT, places, caches))
+
+    def begin(
+        self, tokens_BT: Tensor, places: Places | None = None, caches: list[Any] | None = None
+    ) -> Context:
+        """Begin a pass; without places, every row is one text from its start."""
+        return Context(places or Places.counted(0, tokens_BT.shape[1], tokens_BT.device), caches)
+
+    def pass_through(self, tokens_BT: Tensor, context: Context) -> Tensor:
+        x_BTD = self.embedding_norm(self.embedding(tokens_BT) * self.embedding_scale)
+        stream = self.ends.open(self.dropout(self.positions.embed(x_BTD, context)))
         for block in self.blocks:
             stream = block(stream, context)
         return self.ends.close(stream)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Do what parts want done after every step of the optimizer."""
+        self.hold(self)
+        for module in self.modules():
+            if isinstance(module, AfterStep):
+                module.after_step()
 
     def new_caches(self, capacity: int) -> list[Any]:
         """Make an empty cache per layer, for texts of at most this many tokens."""
@@ -112,7 +142,7 @@ class GPT(nn.Module):
 
     def mixers(self) -> list[Mixer]:
         """The attention module of every layer, first to last."""
-        return [module for module in self.modules() if isinstance(module, Mixer)]
+        return [module for module in self.blocks.modules() if isinstance(module, Mixer)]
 
 
 class Block(nn.Module):

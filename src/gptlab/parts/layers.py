@@ -3,18 +3,20 @@
 Initialization and the optimizers decide by role, never by the suffix of a parameter's name.
 """
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Role = Literal["embedding", "position", "input", "output", "head", "mixing"]
+Role = Literal["embedding", "position", "input", "output", "head", "mixing", "router"]
 
 
 class Linear(nn.Linear):
     """A projection. Role `input` reads the stream (or a branch's inside), `output` writes to it.
 
-    Role `mixing` computes the weights with which a residual mixes its streams.
+    Role `mixing` computes the weights with which a residual mixes its streams, `router` those with
+    which a mixture of experts chooses.
     `std`: what its values start with where its paper fixes that; None leaves it to the
     initialization. `per_token`: how many vectors of a token it multiplies, for counting FLOPs.
     """
@@ -51,3 +53,11 @@ class Vector(nn.Module):
 
     def forward(self) -> Tensor:
         return self.weight
+
+
+class AfterStep(nn.Module, ABC):
+    """A module that has something to do after every step of the optimizer, without gradients."""
+
+    @abstractmethod
+    def after_step(self) -> None:
+        """Do it; a step is a whole batch, whatever the portions it was computed in."""

@@ -28,21 +28,25 @@ def train(s: Session, report: Report, signals: Signals) -> str:
 def take_step(s: Session) -> None:
     """Update the weights from one batch; FloatingPointError, and no change, if it is not finite."""
     began = time.perf_counter()
-    loss = torch.zeros((), device=s.device)
     micro_batches = s.micro_batches()
+    sums: dict[str, torch.Tensor] = {}
     for x_BT, y_BT in micro_batches:
         with autocast(s.precision, s.device):
-            part = s.model.loss(x_BT, y_BT) / len(micro_batches)
-        part.backward()
-        loss += part.detach()
-    s.loss, s.grad_norm = loss.item(), clip_gradient(s.model, s.recipe.train.grad_clip)
-    if not (math.isfinite(s.loss) and math.isfinite(s.grad_norm)):
+            losses = s.model.losses(x_BT, y_BT)
+            total = torch.stack(list(losses.values())).sum() / len(micro_batches)
+        total.backward()
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0) + loss.detach() / len(micro_batches)
+    s.losses = {name: loss.item() for name, loss in sums.items()}
+    s.grad_norm = clip_gradient(s.model, s.recipe.train.grad_clip)
+    if not all(map(math.isfinite, [*s.losses.values(), s.grad_norm])):
         raise FloatingPointError(
             f"the run diverged at step {s.step + 1}: loss {s.loss}, gradient norm {s.grad_norm}; "
             "try a lower optimizer.lr, a longer schedule.warmup or a smaller train.grad_clip"
         )
     s.optimizers.set_lr(s.multiplier(s.step))
     s.optimizers.step()
+    s.model.after_step()
     s.step += 1
     s.seconds += time.perf_counter() - began
 

@@ -79,7 +79,7 @@ class Report:
             "step": s.step,
             "tokens": s.tokens,
             "seconds": round(s.seconds, 4),
-            "train_loss": s.loss,
+            **{f"train_{name}": loss for name, loss in s.losses.items()},
             "val_loss": val_loss,
             "bits_per_byte": None if val_loss is None else self._bits_per_byte(val_loss),
             "lr": s.lr,

@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Session:
-    """The state of a run: `step` steps are done; `loss` and `grad_norm` are those of the last."""
+    """The state of a run: `step` steps are done; `losses` and `grad_norm` are those of the last."""
 
     recipe: Recipe
     run: RunFolder
@@ -36,7 +36,7 @@ class Session:
     precision: str
     step: int = 0
     seconds: float = 0.0
-    loss: float = math.nan
+    losses: dict[str, float] = field(default_factory=lambda: {"loss": math.nan})
     grad_norm: float = math.nan
     saved_step: int | None = None
     steps: int = field(init=False)
@@ -48,6 +48,11 @@ class Session:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.embedding.weight.device
+
+    @property
+    def loss(self) -> float:
+        """The main loss of the last step, in nats per token, without auxiliary ones."""
+        return self.losses["loss"]
 
     @property
     def tokens(self) -> int:
@@ -88,7 +93,7 @@ class Session:
         state = {
             "step": self.step,
             "seconds": self.seconds,
-            "loss": self.loss,
+            "losses": self.losses,
             "grad_norm": self.grad_norm,
             "recipe": self.recipe.model_dump(mode="json"),
         }
@@ -101,7 +106,7 @@ class Session:
         self.optimizers.load_state(saved.tensors["optimizer"])
         restore_random_state(saved.tensors["random"])
         self.step = self.saved_step = saved.step
-        self.seconds, self.loss = saved.state["seconds"], saved.state["loss"]
+        self.seconds, self.losses = saved.state["seconds"], saved.state["losses"]
         self.grad_norm = saved.state["grad_norm"]
 
     def prune(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.attention import Mixer
 from gptlab.parts.attention.grouped_query import GroupedQueryAttention
@@ -127,7 +128,7 @@ def furthest(tiny: Tiny, family: str, changes: dict[str, Any]) -> float:
     expected_BTD = theirs(layer, rotation, FAMILIES[family][1].get("window"))
     assert expected_BTD.std() > 0.5
     mixer = our_layer(tiny, family, layer, changes)
-    return (mixer(stream(), Context(torch.arange(T))) - expected_BTD).abs().max().item()
+    return (mixer(stream(), Context(Places.counted(0, T))) - expected_BTD).abs().max().item()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -174,6 +175,6 @@ def test_a_norm_with_a_gain_cannot_change_places_with_the_rotation(tiny: Tiny):
     layer.get_submodule("q_norm").register_forward_hook(give_gain)
     expected_BTD = theirs(layer, rotation, None)
     with torch.no_grad():
-        after, before = (mixer(stream(), Context(torch.arange(T))) for mixer in layers)
+        after, before = (mixer(stream(), Context(Places.counted(0, T))) for mixer in layers)
     torch.testing.assert_close(after, expected_BTD, rtol=0, atol=2e-5)
     assert (before - expected_BTD).abs().max() > 1e-2

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.attention.differential import DifferentialAttention
 from gptlab.parts.context import Context
@@ -81,7 +82,7 @@ def furthest(mixer: DifferentialAttention, pair: Callable[[Tensor], Tensor]) -> 
     expected_BTD = layer(x_BTD, rotation(x_BTD, torch.arange(T)[None]), mask_11TT)[0]
     assert expected_BTD.std() > 0.5
     mixer.load_state_dict(our_weights(layer, pair))
-    return (mixer(x_BTD, Context(torch.arange(T))) - expected_BTD).abs().max().item()
+    return (mixer(x_BTD, Context(Places.counted(0, T))) - expected_BTD).abs().max().item()
 
 
 def test_outputs_are_those_of_transformers(tiny: Tiny):
@@ -96,7 +97,7 @@ def test_a_mistake_would_show(tiny: Tiny):
 
 def by_hand(mixer: DifferentialAttention, x_BTD: Tensor, order: int = 1) -> Tensor:
     """The paper's equations, a head at a time; `order` -1 swaps the maps."""
-    context = Context(torch.arange(T))
+    context = Context(Places.counted(0, T))
     hidden_TT = torch.ones(T, T, dtype=torch.bool).triu(1)
     start = 0.8 - 0.6 * math.exp(-0.3 * mixer.layer)
     q1, q2 = (vector() for vector in mixer.lambda_queries)
@@ -129,7 +130,7 @@ def test_outputs_are_those_of_the_equations(tiny: Tiny):
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter += 0.3 * noise
     x_BTD = stream().double()
-    y_BTD = mixer(x_BTD, Context(torch.arange(T)))
+    y_BTD = mixer(x_BTD, Context(Places.counted(0, T)))
     torch.testing.assert_close(y_BTD, by_hand(mixer, x_BTD), rtol=0, atol=1e-12)
     assert (y_BTD - by_hand(mixer, x_BTD, order=-1)).abs().max() > 1e-2
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.attention import Mixer
 from gptlab.parts.attention.grouped_query import GroupedQueryAttention
@@ -34,7 +35,7 @@ def stream(T: int, B: int = 2) -> Tensor:
 
 
 def apply(mixer: Mixer, x_BTD: Tensor) -> Tensor:
-    return mixer(x_BTD, Context(torch.arange(x_BTD.shape[1])))
+    return mixer(x_BTD, Context(Places.counted(0, x_BTD.shape[1])))
 
 
 def weights(mixer: Mixer) -> dict[str, Tensor]:
@@ -86,7 +87,7 @@ def test_queries_and_keys_are_normed_per_head_before_rotation(tiny: Tiny, norm: 
     """The whole layer by hand, one head at a time; the norm after the rotation would differ."""
     mixer = build(tiny, n_kv_heads=2, qk_norm=norm)
     x_BTD = stream(9)
-    context = Context(torch.arange(9))
+    context = Context(Places.counted(0, 9))
     assert mixer.query_norm.get_parameter("weight").shape == (D // 4,)
 
     def by_hand(prepare: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
@@ -133,7 +134,7 @@ def test_long_texts_in_pieces_give_what_they_give_at_once(
     for cuts in ([128], [127, 128, 129], [1, 2, 130], [200, 201, 202], *at_random):
         cache = mixer.new_cache(T)
         pieces = [
-            mixer(x_BTD[:, start:end], Context(torch.arange(start, end), [cache]))
+            mixer(x_BTD[:, start:end], Context(Places.counted(start, end), [cache]))
             for start, end in zip([0, *cuts], [*cuts, T], strict=True)
         ]
         torch.testing.assert_close(torch.cat(pieces, dim=1), expected_BTD, rtol=0, atol=2e-5)
@@ -144,18 +145,18 @@ def test_a_cache_holds_unexpanded_heads_and_no_more_than_the_window(tiny: Tiny):
         mixer = build(tiny, n_kv_heads=2, window=window)
         cache = mixer.new_cache(100)
         for t in range(20):
-            mixer(stream(1), Context(torch.tensor([t]), [cache]))
+            mixer(stream(1), Context(Places.counted(t, t + 1), [cache]))
         assert cache.keys_BKSE.shape == cache.values_BKSE.shape == (2, 2, slots, D // 4)
-    assert cache.positions_S[:20].tolist() == list(range(20))
+    assert cache.places.positions_BT[0][:20].tolist() == list(range(20))
 
 
 def test_a_ring_keeps_the_newest_positions(tiny: Tiny):
     mixer = build(tiny, window=5)
     cache = mixer.new_cache(100)
     for start, end in ((0, 3), (3, 4), (4, 11), (11, 12), (12, 14)):
-        mixer(stream(end - start), Context(torch.arange(start, end), [cache]))
+        mixer(stream(end - start), Context(Places.counted(start, end), [cache]))
         newest = list(range(max(0, end - 5), end))
-        assert sorted(cache.positions_S[: len(newest)].tolist()) == newest
+        assert sorted(cache.places.positions_BT[0][: len(newest)].tolist()) == newest
 
 
 @pytest.mark.parametrize("window", [None, 11, 1000])
@@ -164,9 +165,9 @@ def test_a_cache_that_cannot_hold_what_is_visible_says_so(tiny: Tiny, window: in
     """A window larger than the capacity makes no ring: keys would be lost in silence."""
     mixer = build(tiny, window=window)
     cache = mixer.new_cache(10)
-    mixer(stream(10), Context(torch.arange(10), [cache]))
+    mixer(stream(10), Context(Places.counted(0, 10), [cache]))
     with pytest.raises(AssertionError, match=f"{10 + T} tokens in a cache of 10"):
-        mixer(stream(T), Context(torch.arange(10, 10 + T), [cache]))
+        mixer(stream(T), Context(Places.counted(10, 10 + T), [cache]))
 
 
 def test_score_flops_count_what_is_visible(tiny: Tiny):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT, Model
 from gptlab.parts.attention.grouped_query import GroupedQueryAttention
 from gptlab.parts.context import Context
@@ -67,7 +68,7 @@ def test_a_gate_is_a_sigmoid_of_what_the_layer_reads(tiny: Tiny, gate: str):
         ]
         return mixer.output(torch.cat(gated, dim=-1))
 
-    y_BTD = mixer(x_BTD, Context(torch.arange(9)))
+    y_BTD = mixer(x_BTD, Context(Places.counted(0, 9)))
     torch.testing.assert_close(y_BTD, by_hand([0, 1, 2, 3]), rtol=0, atol=1e-12)
     assert (y_BTD - by_hand([1, 0, 2, 3])).abs().max() > 1e-2
 
@@ -86,7 +87,7 @@ def logits_by_hand(gpt: GPT, tokens_BT: Tensor, shared: Callable[[list[Tensor]],
             mix = mixer.mix_values
             v_BTD = mix.own * raw[layer] + mix.first * shared(raw)
         x_BTD = x_BTD + mixer.output(torch.cat(read_by_hand(mixer, read_BTD, v_BTD), dim=-1))
-        x_BTD = x_BTD + block.mlp(norms[1](x_BTD), Context(torch.arange(9)))
+        x_BTD = x_BTD + block.mlp(norms[1](x_BTD), Context(Places.counted(0, 9)))
     ends: Any = gpt.ends
     return ends.close(x_BTD) @ gpt.embedding.weight.T
 
@@ -129,13 +130,13 @@ def test_long_texts_in_pieces_give_what_they_give_at_once(
 ):
     gpt = build(tiny, positions=positions, n_kv_heads=2, window=window, **options)
     mixer, x_BTD, T = mixers(gpt)[0], stream(300), 300
-    expected_BTD = mixer(x_BTD, Context(torch.arange(T)))
+    expected_BTD = mixer(x_BTD, Context(Places.counted(0, T)))
     rng = random.Random(window)
     at_random = [sorted(rng.sample(range(1, T), 5)) for _ in range(2)]
     for cuts in ([128], [127, 128, 129], [1, 2, 130], *at_random):
         cache = mixer.new_cache(T)
         pieces = [
-            mixer(x_BTD[:, start:end], Context(torch.arange(start, end), [cache]))
+            mixer(x_BTD[:, start:end], Context(Places.counted(start, end), [cache]))
             for start, end in zip([0, *cuts], [*cuts, T], strict=True)
         ]
         torch.testing.assert_close(torch.cat(pieces, dim=1), expected_BTD, rtol=0, atol=1e-6)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.context import Context
 
@@ -53,7 +54,7 @@ def test_an_mlp_is_its_formula(tiny: Tiny, name: str, bias: bool):
     gated = settings["type"] in GATED
     inner = activation(layer("gate", x_BTD)) * layer("up", x_BTD) if gated else None
     expected = layer("down", activation(layer("up", x_BTD)) if inner is None else inner)
-    y_BTD = mlp(x_BTD, Context(torch.arange(5)))
+    y_BTD = mlp(x_BTD, Context(Places.counted(0, 5)))
     torch.testing.assert_close(y_BTD, expected, rtol=0, atol=1e-10)
 
 

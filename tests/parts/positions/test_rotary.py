@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.context import Context
 from gptlab.parts.positions.rotary import Rotary, RotaryPositions
@@ -14,7 +15,7 @@ T, H, E = 11, 3, 8
 
 
 def rotate(x_BTHE: Tensor, positions_T: Tensor, **settings) -> Tensor:
-    return Rotary(**settings).build(24, 64).rotate(x_BTHE, Context(positions_T))
+    return Rotary(**settings).build(24, 64).rotate(x_BTHE, Context(Places(positions_T[None])))
 
 
 def draw(*shape: int) -> Tensor:
@@ -179,7 +180,7 @@ def test_proportional_frequencies_are_transformers(fraction: float):
 def test_a_proportional_part_turns_as_it_does_in_the_whole_head(layout: str):
     x_BTHE, positions_T = draw(2, T, H, E), torch.arange(T)
     whole = rotate(x_BTHE, positions_T, layout=layout)
-    turned = proportional(0.5, layout).rotate(x_BTHE, Context(positions_T))
+    turned = proportional(0.5, layout).rotate(x_BTHE, Context(Places(positions_T[None])))
     pairs = {"half": [0, 1, 4, 5], "interleaved": [0, 1, 2, 3]}[layout]
     others = [i for i in range(E) if i not in pairs]
     assert torch.equal(turned[..., pairs], whole[..., pairs])
@@ -198,7 +199,7 @@ def test_a_proportional_part_is_less_than_the_whole_and_at_least_a_pair():
 
 
 def test_schemes_of_the_same_settings_share_angles_and_others_do_not():
-    context, x_BTHE = Context(torch.arange(T)), draw(2, T, H, E)
+    context, x_BTHE = Context(Places.counted(0, T)), draw(2, T, H, E)
     first = Rotary(base=100.0).build(24, 64).rotate(x_BTHE, context)
     again = Rotary(base=100.0).build(24, 64).rotate(x_BTHE, context)
     assert torch.equal(first, again)
@@ -212,7 +213,7 @@ def test_schemes_of_the_same_settings_share_angles_and_others_do_not():
     ]
     for settings, context_length in others:
         scheme = Rotary.parse({"type": "rotary"} | settings).build(24, context_length)
-        alone = scheme.rotate(x_BTHE, Context(torch.arange(T)))
+        alone = scheme.rotate(x_BTHE, Context(Places.counted(0, T)))
         assert torch.equal(scheme.rotate(x_BTHE, context), alone)
         assert not torch.allclose(alone, first)
     assert len(context._computed) == 1 + len(others)

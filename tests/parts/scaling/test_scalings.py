@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptlab.kernels.places import Places
 from gptlab.parts.context import Context
 from gptlab.parts.positions.rotary import Rotary, RotaryPositions
 from gptlab.parts.scaling.yarn import YaRN
@@ -221,7 +222,7 @@ def test_a_scaling_of_one_is_plain(scaling: Settings):
 def test_queries_and_keys_are_multiplied_by_the_attention_factor(name: str):
     scaling, context_length, *_ = TABLES[name]
     x_BTHE = torch.randn(1, 5, 2, E, generator=torch.Generator().manual_seed(0))
-    rotated = scheme(scaling, context_length).rotate(x_BTHE, Context(torch.arange(5)))
+    rotated = scheme(scaling, context_length).rotate(x_BTHE, Context(Places.counted(0, 5)))
     length = rotated.norm(dim=-1) / x_BTHE.norm(dim=-1)
     torch.testing.assert_close(length, torch.full_like(length, FACTORS[name]), rtol=1e-5, atol=0)
 
@@ -239,8 +240,8 @@ def test_frequencies_follow_the_context_length_and_not_the_text_at_hand():
     scaling, context_length, *_ = TABLES["dynamic_ntk"]
     rotary = scheme(scaling, context_length)
     x_BTHE = torch.randn(1, 150, 1, E, generator=torch.Generator().manual_seed(0))
-    long = rotary.rotate(x_BTHE, Context(torch.arange(150)))
-    short = rotary.rotate(x_BTHE[:, :20], Context(torch.arange(20)))
+    long = rotary.rotate(x_BTHE, Context(Places.counted(0, 150)))
+    short = rotary.rotate(x_BTHE[:, :20], Context(Places.counted(0, 20)))
     assert torch.equal(long[:, :20], short)
     assert not torch.equal(frequencies(scaling, context_length), frequencies(scaling, 64))
 

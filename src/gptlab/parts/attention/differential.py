@@ -72,18 +72,16 @@ class DifferentialAttention(Mixer):
         q_BHTF = self.mark(self.query(x_BTD), context)  # F: 2 E, the maps side by side
         k_BKSF = self.mark(self.key(x_BTD), context)
         v_BKSF = self.value(x_BTD).unflatten(-1, (-1, 2 * self.d_head)).transpose(1, 2)
-        key_positions_S = None
+        keys = None
         if context.caches is not None:
-            k_BKSF, v_BKSF, key_positions_S = context.caches[self.layer].append(
-                k_BKSF, v_BKSF, context.positions_T
-            )
+            k_BKSF, v_BKSF, keys = context.caches[self.layer].append(k_BKSF, v_BKSF, context.places)
         first_BHTF, second_BHTF = (
             attend(
                 q_BHTE,
                 k_BKSE,
                 v_BKSF,
-                query_positions_T=context.positions_T,
-                key_positions_S=key_positions_S,
+                queries=context.places,
+                keys=keys,
                 window=self.window,
                 bias=self.bias,
             )

@@ -133,17 +133,15 @@ class GroupedQueryAttention(Mixer):
         q_BHTE = self.mark(q_BTHE, self.query_norm, self.rotate, context).transpose(1, 2)
         k_BKSE = self.mark(k_BTKE, self.key_norm, self.rotate, context).transpose(1, 2)
         v_BKSE = self.mix_values(v_BTKE, context).transpose(1, 2)
-        key_positions_S = None
+        keys = None
         if context.caches is not None:
-            k_BKSE, v_BKSE, key_positions_S = context.caches[self.layer].append(
-                k_BKSE, v_BKSE, context.positions_T
-            )
+            k_BKSE, v_BKSE, keys = context.caches[self.layer].append(k_BKSE, v_BKSE, context.places)
         y_BHTE = attend(
             q_BHTE,
             k_BKSE,
             v_BKSE,
-            query_positions_T=context.positions_T,
-            key_positions_S=key_positions_S,
+            queries=context.places,
+            keys=keys,
             window=self.window,
             bias=self.bias,
             dropout=self.score_dropout if self.training else 0.0,

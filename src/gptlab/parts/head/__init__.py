@@ -47,6 +47,10 @@ class LogitHead(nn.Module, ABC):
         logits_BTV = self(x_BTD, embedding_VD)
         return cross_entropy(logits_BTV.flatten(0, -2), targets_BT.flatten(), reduction=reduction)
 
+    def losses(self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor) -> dict[str, Tensor]:
+        """Compute what training minimises: `loss`, and weighted auxiliary losses by their names."""
+        return {"loss": self.loss(x_BTD, targets_BT, embedding_VD)}
+
 
 class Softcap(nn.Module):
     """Squeeze logits smoothly into (-limit, limit)."""

@@ -1,12 +1,14 @@
 """Initialization: the values a model starts from, by the role of each parameter.
 
-Contract: `std(role, ...)` is the standard deviation of a matrix with that role; 0 means zeros.
-Biases start at zero, norms at the identity, a `Vector` with its own deviation. Every parameter has
-a random stream of its own, keyed by seed and name, so that two architectures share the initial
-values of what they share.
+Contract: `std(matrix)` is the standard deviation of a matrix with that role, shape and place; 0
+means zeros. `hold(model)` is what is done to weights at the start and after every step; by default,
+nothing. Biases start at zero, norms at the identity, a `Vector` with its own deviation. Every
+parameter has a random stream of its own, keyed by seed and name, so that two architectures share
+the initial values of what they share.
 """
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,26 +18,48 @@ from gptlab.parts.layers import Embedding, Linear, Role, Vector
 from gptlab.streams import stream_seed
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """What an initial value may depend on. `layer`: of the block it is in; None outside of them."""
+
+    role: Role
+    fan_in: int
+    fan_out: int
+    layer: int | None
+    n_layers: int
+
+
 class Initialization(Part):
     """The slot `initialization`."""
 
     @abstractmethod
-    def std(self, role: Role, n_layers: int) -> float:
-        """Give the standard deviation for a matrix of this role."""
+    def std(self, matrix: Matrix) -> float:
+        """Give the standard deviation for a matrix."""
+
+    def hold(self, model: nn.Module) -> None:
+        """Bring the weights back to where they are held, at the start and after every step."""
 
     @torch.no_grad()
-    def apply(self, model: nn.Module, n_layers: int, seed: int) -> None:
+    def apply(self, model: nn.Module, blocks: nn.ModuleList, seed: int) -> None:
         """Set every parameter that is random, drawing on the CPU in float32."""
+        layers = {module: i for i, block in enumerate(blocks) for module in block.modules()}
         for name, module in model.named_modules():
             if not isinstance(module, Linear | Embedding | Vector):
                 continue
-            if isinstance(module, Vector):
-                std = module.std
-            else:
-                own = module.std if isinstance(module, Linear) else None
-                std = self.std(module.role, n_layers) if own is None else own
+            std = self._std_of(module, layers.get(module), len(blocks))
             generator = torch.Generator().manual_seed(stream_seed(seed, "init", f"{name}.weight"))
             values = torch.empty(module.weight.shape).normal_(0.0, std, generator=generator)
             module.weight.copy_(values)
             if isinstance(module, Linear) and module.bias is not None:
                 module.bias.zero_()
+        self.hold(model)
+
+    def _std_of(
+        self, module: Linear | Embedding | Vector, layer: int | None, n_layers: int
+    ) -> float:
+        if isinstance(module, Vector):
+            return module.std
+        if isinstance(module, Linear) and module.std is not None:
+            return module.std
+        fan_out, fan_in = module.weight.shape
+        return self.std(Matrix(module.role, fan_in, fan_out, layer, n_layers))

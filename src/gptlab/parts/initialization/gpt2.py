@@ -7,8 +7,7 @@ import math
 
 from pydantic import PositiveFloat
 
-from gptlab.parts.initialization import Initialization
-from gptlab.parts.layers import Role
+from gptlab.parts.initialization import Initialization, Matrix
 
 
 class GPT2(Initialization):
@@ -16,5 +15,5 @@ class GPT2(Initialization):
 
     scale: PositiveFloat = 0.02
 
-    def std(self, role: Role, n_layers: int) -> float:
-        return self.scale / math.sqrt(2 * n_layers) if role == "output" else self.scale
+    def std(self, matrix: Matrix) -> float:
+        return self.scale / (math.sqrt(2 * matrix.n_layers) if matrix.role == "output" else 1)

@@ -2,8 +2,7 @@
 
 from pydantic import PositiveFloat
 
-from gptlab.parts.initialization import Initialization
-from gptlab.parts.layers import Role
+from gptlab.parts.initialization import Initialization, Matrix
 
 
 class ZeroOutput(Initialization):
@@ -11,5 +10,5 @@ class ZeroOutput(Initialization):
 
     scale: PositiveFloat = 0.02
 
-    def std(self, role: Role, n_layers: int) -> float:
-        return 0.0 if role == "output" else self.scale
+    def std(self, matrix: Matrix) -> float:
+        return 0.0 if matrix.role == "output" else self.scale

@@ -8,14 +8,12 @@ B batch, T query tokens, S key tokens, D d_model, H heads, E d_head.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from gptlab.config import Part
+from gptlab.kernels.attention import Bias
 from gptlab.parts.context import Context
-
-Bias = Callable[[Tensor], Tensor]  # distance_TS -> bias_HTS
 
 
 class Positions(Part):

@@ -4,7 +4,7 @@ Head h adds -slope_h * (t - s) to the scaled score. With a power of two heads th
 2^(-8h/H), h = 1..H; otherwise they are those of the next lower power, then every other one of the
 next higher, as in the paper's code.
 
-H heads, T query tokens, S key tokens.
+B batch, H heads, T query tokens, S key tokens.
 """
 
 import math
@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-from gptlab.parts.positions import Bias, Positions, PositionScheme
+from gptlab.kernels.attention import Bias
+from gptlab.parts.positions import Positions, PositionScheme
 
 
 class Alibi(Positions):
@@ -26,9 +27,9 @@ class AlibiPositions(PositionScheme):
     def bias(self, n_heads: int) -> Bias:
         slope_per_head = slopes(n_heads)
 
-        def penalty(distance_TS: Tensor) -> Tensor:
-            slope_H = torch.tensor(slope_per_head, device=distance_TS.device)
-            return -slope_H[:, None, None] * distance_TS
+        def penalty(distance_BTS: Tensor) -> Tensor:
+            slope_H = torch.tensor(slope_per_head, device=distance_BTS.device)
+            return -slope_H[:, None, None] * distance_BTS[..., None, :, :]
 
         return penalty
 

@@ -23,4 +23,4 @@ class LearnedPositions(PositionScheme):
         self.table = Embedding(context_length, d_model, role="position")
 
     def embed(self, x_BTD: Tensor, context: Context) -> Tensor:
-        return x_BTD + self.table(context.positions_T)
+        return x_BTD + self.table(context.positions_BT)

@@ -67,22 +67,22 @@ class RotaryPositions(PositionScheme):
 
     def rotate(self, x_BTHE: Tensor, context: Context) -> Tensor:
         d_head, dtype = x_BTHE.shape[-1], x_BTHE.dtype
-        cos_T1R, sin_T1R = context.once(
+        cos_BT1R, sin_BT1R = context.once(
             (self.name, d_head, dtype), lambda: self.angles(x_BTHE, context)
         )
-        R = cos_T1R.shape[-1]
+        R = cos_BT1R.shape[-1]
         if d_head == R:
-            return x_BTHE * cos_T1R + self.turn(x_BTHE) * sin_T1R
+            return x_BTHE * cos_BT1R + self.turn(x_BTHE) * sin_BT1R
         x_BTHR, rest = x_BTHE[..., :R], x_BTHE[..., R:]
-        return torch.cat([x_BTHR * cos_T1R + self.turn(x_BTHR) * sin_T1R, rest], dim=-1)
+        return torch.cat([x_BTHR * cos_BT1R + self.turn(x_BTHR) * sin_BT1R, rest], dim=-1)
 
     def angles(self, like: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of every position's angles, ready to multiply (B)THE tensors."""
+        """Cosines and sines of every position's angles, ready to multiply BTHE tensors."""
         frequency_F = self.frequencies(like.shape[-1], like.device)
-        angle = context.positions_T.float()[..., None] * frequency_F
-        angle_T1R = self.spread(angle)[..., None, :]
-        cos_T1R = angle_T1R.cos() * self.attention_factor
-        return cos_T1R.to(like.dtype), (angle_T1R.sin() * self.attention_factor).to(like.dtype)
+        angle = context.positions_BT.float()[..., None] * frequency_F
+        angle_BT1R = self.spread(angle)[..., None, :]
+        cos_BT1R = angle_BT1R.cos() * self.attention_factor
+        return cos_BT1R.to(like.dtype), (angle_BT1R.sin() * self.attention_factor).to(like.dtype)
 
     def frequencies(self, d_head: int, device: torch.device) -> Tensor:
         """Radians per token of every pair, in float32."""

@@ -35,6 +35,6 @@ class SinusoidalPositions(PositionScheme):
 
     def embed(self, x_BTD: Tensor, context: Context) -> Tensor:
         exponent = torch.arange(0, self.d_model, 2, device=x_BTD.device) / self.d_model
-        angle = context.positions_T.float()[..., None] * self.base**-exponent
-        table_TD = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-        return x_BTD * self.scale + table_TD.to(x_BTD.dtype)
+        angle = context.positions_BT.float()[..., None] * self.base**-exponent
+        table_BTD = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+        return x_BTD * self.scale + table_BTD.to(x_BTD.dtype)
