@@ -71,6 +71,18 @@ MODELS = {
     "gate": small(**attention(gate="elementwise", bias=True)),
     "head_gate": small(**attention(gate="head", value_residual=True)),
     "differential": small(attention={"type": "differential", "n_heads": 2}),
+    "normalized": small(attention={"type": "normalized", "n_heads": 4, "n_kv_heads": 2}),
+    "gated_delta": small(attention={"type": "gated_delta", "n_heads": 4, "n_key_heads": 2}),
+    "linear": small(attention={"type": "linear", "n_heads": 4}),
+    "latent": small(attention={"type": "latent", "n_heads": 4, "d_query_latent": 12}),
+    "chunk": small(**attention(chunk=5)),
+    "shared": small(
+        attention={
+            "type": "alternating",
+            "of": [attention()["attention"], attention(share_kv=True)["attention"]],
+            "last": attention(n_kv_heads=2)["attention"],
+        }
+    ),
     "sinks": small(**attention(sinks=True)),
     "softcap": small(**attention(n_kv_heads=2, softcap=2.0, sinks=True)),
     "alternating": small(
@@ -128,6 +140,13 @@ def test_scores_count_the_keys_that_are_seen():
         assert flops.training == 3 * flops.forward
 
 
+@pytest.mark.parametrize("name", ["gated_delta", "linear"])
+def test_a_state_costs_the_same_whatever_it_has_read(name: str):
+    flops = count_flops(MODELS[name])
+    assert flops.scores == count_flops(MODELS[name], T=1).scores > 0
+    assert flops.training_palm == flops.training
+
+
 def test_flops_of_gpt2():
     model = gpt2()
     assert count_flops(model).products == 2 * (124_439_808 - 786_432 - 121_344)  # tables, vectors
@@ -154,8 +173,11 @@ def test_parameters_are_those_of_the_built_model(model: Model):
     counted = count_parameters(model)
     assert counted.total == sum(p.numel() for p in model.build().parameters())
     assert counted.total == sum(counted.per_part.values())
+    tables = ("embedding.", "positions.", "head.")
     assert counted.embedding == sum(
-        counted.per_part.get(part, 0) for part in ("embedding", "positions", "head")
+        p.numel()
+        for name, p in model.build().named_parameters()
+        if name.startswith(tables) and p.ndim == 2
     )
 
 

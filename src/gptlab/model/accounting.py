@@ -81,17 +81,17 @@ def count_flops(model: Model, T: int | None = None) -> Flops:
     head, extra = _head_flops(gpt), list(gpt.multi_token.modules())
     elsewhere = {*gpt.head.modules(), *extra}
     products = head + _product_flops(module for module in gpt.modules() if module not in elsewhere)
-    scores = _score_flops(gpt.blocks.modules(), T)
+    scores = sum(mixer.score_flops(T) for mixer in gpt.mixers())
     forward = products + scores
     n_heads = model.multi_token.depth if model.multi_token else 0
     trained = products + _product_flops(extra) + n_heads * head
-    mixers = [*gpt.blocks.modules(), *extra]
+    mixers = gpt.mixers() + [module for module in extra if isinstance(module, Mixer)]
     return Flops(
         products,
         scores,
         forward,
-        3 * (trained + _score_flops(mixers, T)),
-        3 * (trained + _score_flops(mixers, 1) * T),
+        3 * (trained + sum(mixer.score_flops(T) for mixer in mixers)),
+        3 * (trained + sum(mixer.score_flops_of_all(T) for mixer in mixers)),
     )
 
 
@@ -101,14 +101,13 @@ def training_flops_per_token(model: Model) -> float:
 
 
 def cache_bytes(model: Model, element_size: int = 2) -> CacheBytes:
-    """Measure the caches of generation, whose numbers take `element_size` bytes each.
+    """Measure the caches of generation, of a model whose numbers take `element_size` bytes each.
 
     Positions and other whole numbers, which are few, are left out.
     """
-    gpt = build_on_meta(model)
-    full = _cached_numbers(gpt, model.context_length) * element_size
-    one_more = _cached_numbers(gpt, model.context_length + 1) * element_size
-    return CacheBytes(one_more - full, full)
+    gpt = build_on_meta(model).to({2: torch.bfloat16, 4: torch.float32}[element_size])
+    full = _cached_bytes(gpt, model.context_length)
+    return CacheBytes(_cached_bytes(gpt, model.context_length + 1) - full, full)
 
 
 def check_fits(model: Model, memory_bytes: int) -> None:
@@ -169,10 +168,6 @@ def _product_flops(modules: Iterable[nn.Module]) -> float:
     )
 
 
-def _score_flops(modules: Iterable[nn.Module], T: int) -> float:
-    return sum(module.score_flops(T) for module in modules if isinstance(module, Mixer))
-
-
 def _head_flops(gpt: GPT) -> int:
     """FLOPs of the head for one token; a tied head has no matrix of its own to look at."""
     embedding_VD = gpt.embedding.weight
@@ -217,10 +212,10 @@ def _part_of(name: str) -> str:
 
 
 @torch.no_grad()
-def _cached_numbers(gpt: GPT, capacity: int) -> int:
+def _cached_bytes(gpt: GPT, capacity: int) -> int:
     caches = gpt.new_caches(capacity)
     gpt(torch.zeros(1, 1, dtype=torch.long, device="meta"), caches=caches)
-    return sum(tensor.numel() for tensor in _tensors(caches) if tensor.is_floating_point())
+    return sum(tensor.nbytes for tensor in _tensors(caches) if tensor.is_floating_point())
 
 
 def _tensors(thing: Any) -> Iterator[Tensor]:

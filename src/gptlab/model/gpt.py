@@ -15,6 +15,7 @@ from gptlab.config import Config
 from gptlab.kernels.places import Places
 from gptlab.model.block import Block
 from gptlab.model.multi_token import MultiToken, NextTokenOnly
+from gptlab.model.legality import check_pairs, check_use
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.context import Context
 from gptlab.parts.head import Head
@@ -56,7 +57,7 @@ class Model(Config):
         """Build the model with its initial values. Raises ValueError for parts that do not fit."""
         gpt = GPT(self)
         if gpt.embedding.weight.device.type != "meta":
-            self.initialization.apply(gpt, gpt.blocks, seed)
+            self.initialization.apply(gpt, seed)
         return gpt
 
 
@@ -67,6 +68,7 @@ class GPT(nn.Module):
         super().__init__()
         if model.vocab_size is None:
             raise ValueError("model.vocab_size=null: the tokenizer's size must be filled in first")
+        check_pairs(model)
         self.context_length = model.context_length
         self.embedding = Embedding(model.vocab_size, model.d_model, role="embedding")
         self.embedding_scale = model.embedding_scale or 1.0
@@ -84,9 +86,12 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
         self.ends = model.residual.build_ends(needs)
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
+        check_use(model, needs)
         self.head = model.head.build(model.d_model, model.vocab_size)
         extra = model.multi_token
         self.multi_token = extra.build(model, needs) if extra else NextTokenOnly()
+        self.head.scale *= model.initialization.logit_factor(model.d_model)
+        model.initialization.assign(self, self.blocks, model.d_model)
         self.hold = model.initialization.hold
 
     def forward(
