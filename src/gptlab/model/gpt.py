@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from gptlab.config import Config
 from gptlab.kernels.places import Places
 from gptlab.model.block import Block
-from gptlab.model.multi_token import MultiToken, NextTokenOnly
 from gptlab.model.legality import check_pairs, check_use
+from gptlab.model.multi_token import MultiToken, NextTokenOnly
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.context import Context
 from gptlab.parts.head import Head

@@ -12,9 +12,7 @@ from gptlab.config import Config, Part
 from gptlab.show._print import plain
 
 PAPER = re.compile(r"(?:arXiv:)?(\d{4}\.\d{5})")
-LETTERS = re.compile(
-    r"(?:^|\s)[A-Z] [a-z][^.,]*(?:,\s+[A-Z] [^.,]*)*\.?$"
-)  # B batch, T tokens, ...
+LETTERS = re.compile(r"(?:^|\s)[A-Z] [a-z][^.,]*(?:,\s+[A-Z] [^.,]*)+\.?$")  # B batch, T tokens
 NO_NEWS = re.compile(r"See the settings|Has no settings|No settings|The settings of")
 WORDS = {bool: "true, false", int: "integer", float: "number", str: "text", type(None): "null"}
 
