@@ -71,6 +71,15 @@ MODELS = {
     "gate": small(**attention(gate="elementwise", bias=True)),
     "head_gate": small(**attention(gate="head", value_residual=True)),
     "differential": small(attention={"type": "differential", "n_heads": 2}),
+    "latent": small(attention={"type": "latent", "n_heads": 4, "d_query_latent": 12}),
+    "chunk": small(**attention(chunk=5)),
+    "shared": small(
+        attention={
+            "type": "alternating",
+            "of": [attention()["attention"], attention(share_kv=True)["attention"]],
+            "last": attention(n_kv_heads=2)["attention"],
+        }
+    ),
     "sinks": small(**attention(sinks=True)),
     "softcap": small(**attention(n_kv_heads=2, softcap=2.0, sinks=True)),
     "alternating": small(

@@ -28,12 +28,15 @@ Tiny = Callable[..., Model]
 Parts = dict[str, Any]
 
 LOCAL = {"type": "grouped_query", "n_heads": 6, "n_kv_heads": 2, "window": 5}
+CHUNKED = {"type": "grouped_query", "n_heads": 4, "chunk": 5}
+LATENT = {"type": "latent", "n_heads": 3}
 OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
 CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
 EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
 REQUIRED: dict[str, Parts] = {
     "alternating": {"of": [LOCAL, "grouped_query"]},
+    "latent": {"n_heads": 3},  # heads wide enough for half of `d_rope` to be turned
     "linear": {"factor": 3},
     "ntk": {"factor": 3},
     "dynamic_ntk": {"original_length": 6},
@@ -54,7 +57,12 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_over": "width"},
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
         {"type": "differential", "n_kv_heads": 2, "window": 5},
+        {"type": "differential", "qk_norm": "rms_norm", "positions": "rotary"},
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
+        {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},
+        {"type": "alternating", "of": [CHUNKED, "grouped_query"]},
+        {"type": "alternating", "of": [LOCAL], "last": LATENT | {"d_query_latent": 20}},
+        LATENT | {"window": 5, "d_latent": 20, "d_rope": 4, "d_value": 10},
     ],
     "positions": [
         {"type": "rotary", "layout": "interleaved"},

@@ -64,6 +64,8 @@ START = {  # where the default is of no account in a run as small as this
     "longrope.original_length": 4,
     "longrope.factors": [1.0, 2.0, 3.0, 4.0],
     "differential.n_heads": 2,
+    "latent.n_heads": 2,
+    "latent.d_rope": 8,
     "clamped_swiglu.multiple_of": 10,
     "clamped_swiglu.limit": 0.01,
     "mixture_of_experts.n_groups": 2,
@@ -79,11 +81,12 @@ BESIDE = {  # what must stand beside a setting for it to be of account
 }
 NO_PLACE = {  # parts that a slot refuses in this place
     "attention.positions": {"learned", "sinusoidal"},
-    "0.positions": {"learned", "sinusoidal"},
 }
 SEEN_ELSEWHERE = (  # endings of settings that this run cannot show
     ".cast",  # the same in float32: tests/parts/norm/test_norms.py
     ".of.0.value_residual",  # the first layer has nothing to mix in: its values are the ones mixed
+    ".last.value_residual",  # refused, since the first layer shares no values
+    ".share_kv",  # refused in a first layer: tests/parts/attention/test_sharing.py
 )
 VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and RUN are places
     "name": "another",
@@ -96,12 +99,19 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "vocab_size": 512,
     "n_kv_heads": 1,
     "window": 3,
+    "chunk": 3,
+    "d_latent": 6,
+    "d_query_latent": 6,
+    "d_nope": 6,
+    "d_rope": 2,
+    "d_value": 6,
     "qk_norm": "rms_norm",
     "d_ff": 24,
     "softcap": 2.0,
     "adamw_lr": 0.5,
     "path": "OTHER",
     "of": [{"type": "grouped_query", "n_heads": 2}],
+    "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
     "scaling": {"type": "linear", "factor": 2},
     "original_length": 4,
@@ -141,14 +151,25 @@ class Group:
         return f"{self.path or 'recipe'}={self.config.__module__.rpartition('.')[2]}"
 
 
-def groups(config: type[Config], path: str = "", settings: tuple[str, ...] = ()) -> Iterator[Group]:
-    """Find a group and all those below it; a part is not looked for inside of itself."""
+def groups(
+    config: type[Config],
+    path: str = "",
+    settings: tuple[str, ...] = (),
+    above: tuple[type[Part], ...] = (),
+) -> Iterator[Group]:
+    """Find a group and all those below it.
+
+    A part is not looked for inside of itself, and what a part of its own slot holds is left alone:
+    its parts in turn are looked at where it stands by itself.
+    """
     yield Group(path, settings, config)
+    if len(above) > len(set(above)):
+        return
     for name, field in config.model_fields.items():
         place = f"{path}.{name}" if path else name
         for inner in classes_in(field.annotation):
             if not issubclass(inner, Part):
-                yield from groups(inner, place, settings)
+                yield from groups(inner, place, settings, above)
                 continue
             is_list = get_origin(field.annotation) is tuple
             for variant in variant_names(inner):
@@ -157,7 +178,8 @@ def groups(config: type[Config], path: str = "", settings: tuple[str, ...] = ())
                 found = find_variant(inner, variant)
                 if found is not config:
                     chosen = choose(f"{place}.0" if is_list else place, variant)
-                    yield from groups(found, chosen[0].partition("=")[0], settings + chosen)
+                    where = chosen[0].partition("=")[0]
+                    yield from groups(found, where, settings + chosen, (*above, inner))
 
 
 def classes_in(annotation: Any) -> Iterator[type[Config]]:
@@ -173,7 +195,7 @@ def choose(place: str, variant: str) -> tuple[str, ...]:
     return (f"{place}={json.dumps({'type': variant, **starts})}",)
 
 
-GROUPS = list(groups(Recipe))
+GROUPS = list({str(group): group for group in groups(Recipe)}.values())  # one for each place
 
 
 @pytest.fixture(scope="module")
