@@ -14,13 +14,16 @@ from gptlab.parts.attention import Attention
 from gptlab.parts.attention.alternating import Alternating
 from gptlab.parts.attention.grouped_query import GroupedQuery
 from gptlab.parts.initialization.gpt2 import GPT2
+from gptlab.parts.mlp import MLP
 from gptlab.parts.mlp._gated import GatedSettings
 from gptlab.parts.mlp._plain import PlainSettings
+from gptlab.parts.mlp.mixture_of_experts import MixtureOfExperts
 from gptlab.parts.norm.rms_norm import RMSNorm
 from gptlab.parts.positions.rotary import Rotary
 from gptlab.parts.scaling._extension import Extension
 
 C = TypeVar("C", bound=Config)
+LOAD_BIAS_STEP = 1e-3  # DeepSeek-V3's, which no config.json tells
 
 
 def explicit(model: Model) -> Model:
@@ -31,7 +34,7 @@ def explicit(model: Model) -> Model:
         "embedding_scale": model.embedding_scale or 1.0,
         "positions": _positions(model.positions, model),
         "attention": in_turns(layers),
-        "mlp": _mlp(model),
+        "mlp": _mlp(model.mlp, model.d_model),
         "initialization": GPT2(),
     }
     return _without_rounding(model.but(**changes))
@@ -84,12 +87,22 @@ def _positions(positions: Any, model: Model) -> Any:
     return positions.but(layout="half", scaling=scaling)
 
 
-def _mlp(model: Model) -> Any:
-    mlp = model.mlp
+def _mlp(mlp: MLP, d_model: int) -> MLP:
     if isinstance(mlp, GatedSettings):
-        return mlp.but(d_ff=mlp.width(model.d_model), multiple_of=1)
+        return mlp.but(d_ff=mlp.width(d_model), multiple_of=1)
     if isinstance(mlp, PlainSettings):
-        return mlp.but(d_ff=mlp.d_ff or 4 * model.d_model)
+        return mlp.but(d_ff=mlp.d_ff or 4 * d_model)
+    if isinstance(mlp, MixtureOfExperts):
+        usual = MixtureOfExperts()
+        return mlp.but(
+            expert=_mlp(mlp.expert, d_model),
+            shared=mlp.shared and _mlp(mlp.shared, d_model),
+            dense_layers=tuple(_mlp(dense, d_model) for dense in mlp.dense_layers),
+            balance_loss=usual.balance_loss,
+            sequence_balance_loss=usual.sequence_balance_loss,
+            router_z_loss=usual.router_z_loss,
+            load_bias_step=LOAD_BIAS_STEP if mlp.load_bias_step else 0.0,
+        )
     return mlp
 
 

@@ -65,13 +65,13 @@ def write_weights(
     """Write the tensors, in several files where they are many."""
     theirs = read_model(family, Settings(config, family.model_type))
     links = connect(family.table(theirs), on_meta(theirs).state_dict())
-    shards = _shards(links)
+    weights, shards = gpt.state_dict(), _shards(links)
     names = [
         WEIGHTS if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         for i in range(1, len(shards) + 1)
     ]
     for file, shard in zip(names, shards, strict=True):
-        group = {name: _tensor(links[name], gpt, model, theirs) for name in shard}
+        group = {name: _tensor(links[name], weights, model, theirs) for name in shard}
         files.write_tensors(target / file, group, {"format": "pt"})
     if len(shards) > 1:
         places = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
@@ -90,11 +90,10 @@ def on_meta(model: Model) -> GPT:
         return GPT(model)
 
 
-def _tensor(links: list[Link], gpt: GPT, ours: Model, theirs: Model) -> Tensor:
+def _tensor(links: list[Link], weights: dict[str, Tensor], ours: Model, theirs: Model) -> Tensor:
     """Put a tensor of theirs together of ours; those that lie alike are not copied."""
-    weights = gpt.state_dict()
     parts = [as_in(theirs, ours, link.ours, weights[link.ours]) for link in links]
-    if len(links) == 1 and not links[0].transposed:
+    if len(links) == 1 and links[0].shape == parts[0].shape and not links[0].transposed:
         return parts[0]
     whole = torch.empty(links[0].shape)
     for link, part in zip(links, parts, strict=True):

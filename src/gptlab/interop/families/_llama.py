@@ -45,6 +45,7 @@ class LlamaLike(Family):
 
     tied = False  # what a config that does not say so means
     rms_norm_eps = 1e-6
+    rope_theta = 10_000.0
 
     def read(self, config: Settings) -> Model:
         config.only("hidden_act", ["silu"], "silu")
@@ -56,7 +57,7 @@ class LlamaLike(Family):
             context_length=context_length(config),
             d_model=config.need("hidden_size", int),
             n_layers=config.need("num_hidden_layers", int),
-            positions=read_rotary(config),
+            positions=read_rotary(config, self.rope_theta),
             norm=norm,
             attention=GroupedQuery(
                 n_heads=n_heads,
