@@ -52,15 +52,3 @@ def test_gpt_oss_without_rotary_parameters_is_not_guessed(tmp_path: Path):
 def test_only_first_layers_are_dense(settings: dict[str, Any], tmp_path: Path):
     with pytest.raises(ValueError, match=r"layer [0-2] without experts; in gptlab only first"):
         read_settings(folder(tmp_path, "qwen3_moe", **settings))
-
-
-def test_layer_types_must_fit(tmp_path: Path):
-    rope = {"rope_theta": 500.0}
-    for kinds in (["full_attention"] * 2, ["full_attention"] * 2 + ["linear_attention"]):
-        config = folder(tmp_path, "gpt_oss", rope_parameters=rope, layer_types=kinds)
-        with pytest.raises(ValueError, match="layer_types must say sliding_attention or full"):
-            read_settings(config)
-    kinds = ["full_attention"] * 2 + ["sliding_attention"]
-    config = folder(tmp_path, "gpt_oss", rope_parameters=rope, layer_types=kinds)
-    with pytest.raises(ValueError, match="sliding_window is missing"):
-        read_settings(config)

@@ -92,6 +92,74 @@ CASES = {
         ),
         [{"positions.scaling.magnitude": 1.0}],
     ),
+    "mistral": Case(
+        SIZES | {"sliding_window": WINDOW},
+        [{"attention.window": WINDOW + 1}, {"attention.window": None}],
+    ),
+    "qwen2": Case(
+        SIZES | {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+        [{"attention.window": WINDOW - 1}, {"positions.base": 9000.0}],
+    ),
+    "qwen3": Case(
+        SIZES | {"attention_bias": True},
+        [{"attention.qk_norm_after_rotation": True}, {"attention.qk_norm.eps": 0.1}],
+    ),
+    "smollm3": Case(
+        SIZES | {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": WINDOW},
+        [{"attention.positions": None}, {"attention.window": None}],
+    ),
+    "gemma2": Case(
+        SIZES
+        | {"sliding_window": WINDOW, "query_pre_attn_scalar": 20}
+        | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+        [
+            {"attention.window": WINDOW + 1},
+            {"norm.offset": False},
+            {"attention.softcap": None},
+            {"head.softcap": None},
+            {"attention.scale": None},
+            {"embedding_scale": None},
+            {"mlp": {"type": "swiglu", "d_ff": 80}},
+        ],
+    ),
+    "gemma3_text": Case(
+        SIZES
+        | {"sliding_window": WINDOW, "query_pre_attn_scalar": 20, "num_hidden_layers": 7}
+        | {"layer_types": [*["sliding_attention"] * 5, "full_attention", "sliding_attention"]},
+        [
+            {"attention.window": WINDOW - 1},
+            {"attention.qk_norm.offset": False},
+            {"attention.qk_norm_after_rotation": True},
+            {"attention.positions": None},
+        ],
+    ),
+    "olmo2": Case(
+        SIZES,
+        [{"residual": "pre_norm"}, {"residual": "post_norm"}, {"norm.eps": 1e-2}],
+    ),
+    "nanochat": Case(
+        {**SIZES, "final_logit_softcapping": 2.0},
+        [
+            {"head.softcap": None},
+            {"mlp": {"type": "gelu", "d_ff": 80}},
+            {"embedding_norm": None},
+            {"positions.layout": "interleaved"},
+        ],
+    ),
+    "phi3": Case(
+        SIZES
+        | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}, "sliding_window": WINDOW}
+        | {"pad_token_id": None},
+        [{"positions.fraction": 0.25}, {"attention.window": WINDOW + 1}],
+    ),
+    "gpt_neox": Case(
+        SIZES | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}},
+        [{"positions.fraction": 1.0}, {"mlp.approximate": "tanh"}, {"residual": "pre_norm"}],
+    ),
+    "gpt_neox one after the other": Case(
+        SIZES | {"use_parallel_residual": False, "hidden_act": "gelu_new", "attention_bias": False},
+        [{"residual": {"type": "parallel", "own_norms": True}}],
+    ),
 }
 YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "beta_fast": 2, "beta_slow": 0.1}
 YARN |= {"original_max_position_embeddings": 6}

@@ -40,7 +40,7 @@ BASE = (  # four steps in which everything happens that can
     "model.positions=rotary",
     "name=base",
 )
-START = {  # where the default is of no account in a run as small as this
+START = {  # where the default is of no account in a run as small as this; slots as in contracts
     "wsd.decay": 0.9,
     "bpe.vocab_size": 280,
     "swiglu.multiple_of": 10,
@@ -53,7 +53,7 @@ START = {  # where the default is of no account in a run as small as this
     "text.path": "FILE",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
-    "linear.factor": 2.0,
+    "scaling.linear.factor": 2.0,
     "ntk.factor": 2.0,
     "dynamic_ntk.factor": 2.0,
     "dynamic_ntk.original_length": 4,
@@ -64,6 +64,8 @@ START = {  # where the default is of no account in a run as small as this
     "longrope.original_length": 4,
     "longrope.factors": [1.0, 2.0, 3.0, 4.0],
     "differential.n_heads": 2,
+    "gated_delta.n_heads": 2,
+    "attention.linear.n_heads": 2,
     "latent.n_heads": 2,
     "latent.d_rope": 8,
     "clamped_swiglu.multiple_of": 10,
@@ -78,6 +80,7 @@ BESIDE = {  # what must stand beside a setting for it to be of account
     "proportional": ("fraction", 0.5),
     "qk_norm_over": ("qk_norm", "rms_norm"),
     "qk_norm_after_rotation": ("qk_norm", "rms_norm"),
+    "feature_map": ("divide", "norm"),
 }
 NO_PLACE = {  # parts that a slot refuses in this place
     "attention.positions": {"learned", "sinusoidal"},
@@ -98,6 +101,8 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "sample_prompt": "class ",
     "vocab_size": 512,
     "n_kv_heads": 1,
+    "n_key_heads": 1,
+    "d_key": 3,
     "window": 3,
     "chunk": 3,
     "d_latent": 6,
@@ -177,7 +182,7 @@ def groups(
                     continue
                 found = find_variant(inner, variant)
                 if found is not config:
-                    chosen = choose(f"{place}.0" if is_list else place, variant)
+                    chosen = choose(f"{place}.0" if is_list else place, inner, variant)
                     where = chosen[0].partition("=")[0]
                     yield from groups(found, where, settings + chosen, (*above, inner))
 
@@ -189,9 +194,10 @@ def classes_in(annotation: Any) -> Iterator[type[Config]]:
         yield from classes_in(argument)
 
 
-def choose(place: str, variant: str) -> tuple[str, ...]:
+def choose(place: str, slot: type[Part], variant: str) -> tuple[str, ...]:
     """Write the assignment that puts a variant in a place, with the values it starts from."""
-    starts = {key.partition(".")[2]: v for key, v in START.items() if key.startswith(f"{variant}.")}
+    names = (f"{variant}.", f"{slot.__module__.rpartition('.')[2]}.{variant}.")
+    starts = {key.rpartition(".")[2]: v for key, v in START.items() if key.startswith(names)}
     return (f"{place}={json.dumps({'type': variant, **starts})}",)
 
 

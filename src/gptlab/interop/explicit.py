@@ -20,10 +20,13 @@ from gptlab.parts.mlp._plain import PlainSettings
 from gptlab.parts.mlp.mixture_of_experts import MixtureOfExperts
 from gptlab.parts.norm.rms_norm import RMSNorm
 from gptlab.parts.positions.rotary import Rotary
+from gptlab.parts.residual.pre_norm import PreNorm
+from gptlab.parts.residual.scaled import Scaled
 from gptlab.parts.scaling._extension import Extension
 
 C = TypeVar("C", bound=Config)
 LOAD_BIAS_STEP = 1e-3  # DeepSeek-V3's, which no config.json tells
+ONE_TIMES = Scaled(scale=1.0, learned=None)
 
 
 def explicit(model: Model) -> Model:
@@ -35,6 +38,7 @@ def explicit(model: Model) -> Model:
         "positions": _positions(model.positions, model),
         "attention": in_turns(layers),
         "mlp": _mlp(model.mlp, model.d_model),
+        "residual": PreNorm() if model.residual == ONE_TIMES else model.residual,
         "initialization": GPT2(),
     }
     return _without_rounding(model.but(**changes))
@@ -70,11 +74,12 @@ def _attention(attention: Attention, model: Model) -> Attention:
     if not isinstance(attention, GroupedQuery):
         return attention
     d_head = attention.d_head or model.d_model // attention.n_heads
+    own = attention.positions and _positions(attention.positions, model)
     return attention.but(
         n_kv_heads=attention.n_kv_heads or attention.n_heads,
         d_head=d_head,
         scale=attention.scale or d_head**-0.5,
-        positions=attention.positions and _positions(attention.positions, model),
+        positions=None if own == _positions(model.positions, model) else own,
     )
 
 

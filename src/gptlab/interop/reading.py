@@ -59,7 +59,7 @@ def read_weights(folder: Folder, family: Family, model: Model) -> GPT:
     ours = gpt.state_dict()
     for name, tensor in every_tensor(folder):
         for link in links.get(names.get(name, ""), []):
-            link.whole(ours[link.ours]).copy_(link.part(tensor))
+            link.read(ours[link.ours], tensor)
     return gpt
 
 

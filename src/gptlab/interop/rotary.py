@@ -13,16 +13,22 @@ from gptlab.parts.scaling.longrope import LongRoPE
 from gptlab.parts.scaling.yarn import YaRN, magnitude
 
 
-def read_rotary(config: Settings, base: float = 10_000.0, fraction: float = 1.0) -> Rotary:
-    """Read rotary positions; `base` and `fraction` are the family's own."""
+def read_rotary(config: Settings, base: float = 10_000.0, fraction: float | None = None) -> Rotary:
+    """Read rotary positions; `base` and `fraction` are the family's own.
+
+    fraction: None where a family rotates whole heads, whatever its config says.
+    """
     base = config.get("rope_theta", float, base)
-    fraction = config.get("partial_rotary_factor", float, fraction)
+    if fraction is not None:
+        fraction = config.get("partial_rotary_factor", float, fraction)
     older = config.get("rope_scaling", dict, {})
     given = older | config.get("rope_parameters", dict, {})
     return rotary_of(config, given, base, fraction)
 
 
-def rotary_of(config: Settings, given: dict[str, Any], base: float, fraction: float) -> Rotary:
+def rotary_of(
+    config: Settings, given: dict[str, Any], base: float, fraction: float | None = None
+) -> Rotary:
     """Read one group of rotary parameters; the file may have several."""
     rope = Settings(given, f"{config.place}: rope_parameters")
     kind = rope.get("rope_type", str, None) or rope.get("type", str, "default")
@@ -32,9 +38,11 @@ def rotary_of(config: Settings, given: dict[str, Any], base: float, fraction: fl
             f"{rope.place}: rope_type={kind[:80]} has no part in gptlab; known are "
             f"{', '.join(SCALINGS)}"
         )
+    if fraction is None:
+        rope.only("partial_rotary_factor", [1.0], 1.0)
     rotary = Rotary(
         base=rope.get("rope_theta", float, base),
-        fraction=rope.get("partial_rotary_factor", float, fraction),
+        fraction=rope.get("partial_rotary_factor", float, fraction or 1.0),
         scaling=SCALINGS[kind](rope, config),
     )
     rope.refuse_unread()
@@ -85,7 +93,7 @@ def _dynamic(rope: Settings, config: Settings) -> Scaling:
 def _llama3(rope: Settings, config: Settings) -> Scaling:
     return Llama3(
         factor=rope.need("factor", float),
-        original_length=rope.need("original_max_position_embeddings", int),
+        original_length=_original_length(rope, config),
         low_freq_factor=rope.need("low_freq_factor", float),
         high_freq_factor=rope.need("high_freq_factor", float),
     )
@@ -93,7 +101,7 @@ def _llama3(rope: Settings, config: Settings) -> Scaling:
 
 def _yarn(rope: Settings, config: Settings) -> Scaling:
     length = config.need("max_position_embeddings", int)
-    original = rope.get("original_max_position_embeddings", int, None) or length
+    original = _original_length(rope, config)
     factor = rope.get("factor", float, length / original)
     attention = rope.get("attention_factor", float, None)
     above, below = rope.get("mscale", float, 0.0), rope.get("mscale_all_dim", float, 0.0)
@@ -111,8 +119,7 @@ def _yarn(rope: Settings, config: Settings) -> Scaling:
 
 def _longrope(rope: Settings, config: Settings) -> Scaling:
     length = config.need("max_position_embeddings", int)
-    original = config.get("original_max_position_embeddings", int, None)
-    original = rope.get("original_max_position_embeddings", int, original) or length
+    original = _original_length(rope, config)
     short, long = rope.need("short_factor", list), rope.need("long_factor", list)
     growth = rope.get("factor", float, length / original)
     attention = rope.get("attention_factor", float, None)
@@ -124,6 +131,13 @@ def _longrope(rope: Settings, config: Settings) -> Scaling:
     if attention is None and growth != length / original:
         return scaling.but(magnitude=scaling.attention_factor(int(original * growth)))
     return scaling
+
+
+def _original_length(rope: Settings, config: Settings) -> int:
+    """Read how long texts were before the extension: beside the parameters first, as there."""
+    length = config.need("max_position_embeddings", int)
+    length = rope.get("original_max_position_embeddings", int, length)
+    return config.get("original_max_position_embeddings", int, length)
 
 
 SCALINGS = {

@@ -22,16 +22,16 @@ class Theirs:
 
     `transposed`: matrices lie (in, out), as GPT-2's. `fused`: those of the same name lie one after
     the other along the rows, in the table's order, in each of so many `groups` (GPT-NeoX: heads).
+    `turned`: the halves of the rows of each of so many heads change places (nanochat).
     `stacked`: there is such a tensor for each expert, along a first axis of their number.
-    `swapped`: the second half of each group lies before the first.
     """
 
     name: str
     transposed: bool = False
     fused: bool = False
     groups: int = 1
+    turned: int = 0
     stacked: bool = False
-    swapped: bool = False
 
 
 Table = dict[str, str | Theirs]
@@ -39,49 +39,57 @@ Table = dict[str, str | Theirs]
 
 @dataclass(frozen=True)
 class Link:
-    """Rows of a parameter of ours, and the rows of a tensor of theirs that hold them.
+    """A parameter of ours, and the rows of a tensor of theirs that hold it.
 
-    `shape`: of the whole tensor of theirs. `entry`: the expert, where theirs is stacked. `start`,
-    `our_start`, `rows`: the rows of each group, there and here.
+    `shape`: of the whole tensor of theirs. `start`, `rows`: the part of each group that is ours.
+    `expert`: whose, where theirs is stacked. For the rest see `Theirs`.
     """
 
     ours: str
     theirs: str
     shape: tuple[int, ...]
-    transposed: bool
-    groups: int
+    place: Theirs
     start: int
     rows: int
-    our_start: int = 0
-    entry: int | None = None
+    expert: int | None
 
-    def part(self, theirs: Tensor) -> Tensor:
-        """Their values of ours, grouped: (groups, rows, ...)."""
-        one = theirs if self.entry is None else theirs[self.entry]
-        lying = one.mT if self.transposed and one.ndim > 1 else one
-        return lying.unflatten(0, (self.groups, -1)).narrow(1, self.start, self.rows)
+    def read(self, ours: Tensor, theirs: Tensor) -> None:
+        """Copy theirs into ours."""
+        self._grouped(ours).copy_(self._turned(self._part(theirs)))
 
-    def whole(self, ours: Tensor) -> Tensor:
-        """The rows of our parameter, grouped alike."""
-        return ours.unflatten(0, (self.groups, -1)).narrow(1, self.our_start, self.rows)
+    def write(self, ours: Tensor, theirs: Tensor) -> None:
+        """Copy ours into theirs."""
+        self._part(theirs).copy_(self._turned(self._grouped(ours)))
 
-    def halves(self) -> list["Link"]:
-        """Link the first half of ours to the second one of theirs, and the other way round."""
-        half = self.rows // 2
-        return [
-            replace(self, rows=half, start=self.start + half),
-            replace(self, rows=half, our_start=half),
-        ]
+    @property
+    def lies_alike(self) -> bool:
+        """Whether both are the same tensor."""
+        place = self.place
+        return not (place.transposed or place.fused or place.turned or place.stacked)
+
+    def _part(self, theirs: Tensor) -> Tensor:
+        one = theirs if self.expert is None else theirs[self.expert]
+        lying = one.mT if self.place.transposed and one.ndim > 1 else one
+        return self._grouped(lying).narrow(1, self.start, self.rows)
+
+    def _grouped(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (self.place.groups, -1))
+
+    def _turned(self, grouped: Tensor) -> Tensor:
+        if not self.place.turned:
+            return grouped
+        halves = grouped.unflatten(1, (self.place.turned, 2, -1))
+        return halves.flip(2).flatten(1, 3)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A parameter of ours and where it goes; `order`: its place in the table."""
+    """A parameter of ours, and where it goes; `order`: its place in the table."""
 
-    order: int
     ours: str
     place: Theirs
-    entry: int | None
+    order: int
+    expert: int | None
 
 
 def connect(table: Table, state: Mapping[str, Tensor]) -> dict[str, list[Link]]:
@@ -89,10 +97,10 @@ def connect(table: Table, state: Mapping[str, Tensor]) -> dict[str, list[Link]]:
     order = {name: i for i, name in enumerate(table)}
     tensors: dict[str, dict[int | None, list[Placed]]] = {}
     for ours in state:
-        found = _place(table, order, ours)
-        entries = tensors.setdefault(found.place.name, {})
-        entries.setdefault(found.entry, []).append(found)
-    return {name: _stack(name, entries, state) for name, entries in tensors.items()}
+        placed = _place(table, order, ours)
+        experts = tensors.setdefault(placed.place.name, {})
+        experts.setdefault(placed.expert, []).append(placed)
+    return {name: _stack(experts, state) for name, experts in tensors.items()}
 
 
 def _place(table: Table, order: Mapping[str, int], ours: str) -> Placed:
@@ -107,34 +115,29 @@ def _place(table: Table, order: Mapping[str, int], ours: str) -> Placed:
     name = place.name if key == general else f"{place.name}.{leaf}"
     name = name.replace("#", layer[1]) if layer else name
     name = name.replace("*", expert[1]) if expert else name
-    entry = int(expert[1]) if expert and place.stacked else None
-    return Placed(order[key], ours, replace(place, name=name), entry)
+    number = int(expert[1]) if expert and place.stacked else None
+    return Placed(ours, replace(place, name=name), order[key], number)
 
 
-def _stack(
-    name: str, entries: Mapping[int | None, list[Placed]], state: Mapping[str, Tensor]
-) -> list[Link]:
-    """Lay the experts of a tensor one after the other, if it has any."""
-    if None in entries:
-        return _fuse(name, entries[None], state)
-    links = [link for found in entries.values() for link in _fuse(name, found, state)]
-    return [replace(link, shape=(len(entries), *link.shape)) for link in links]
+def _stack(experts: Mapping[int | None, list[Placed]], state: Mapping[str, Tensor]) -> list[Link]:
+    """Lay the experts of a tensor one after the other, where it has any."""
+    links = [link for parts in experts.values() for link in _fuse(parts, state)]
+    if None in experts:
+        return links
+    return [replace(link, shape=(len(experts), *link.shape)) for link in links]
 
 
-def _fuse(name: str, found: Sequence[Placed], state: Mapping[str, Tensor]) -> list[Link]:
+def _fuse(placed: Sequence[Placed], state: Mapping[str, Tensor]) -> list[Link]:
     """Lay the parts of a tensor one after the other."""
-    parts = sorted(found, key=lambda part: part.order)
-    assert len(parts) == 1 or all(part.place.fused for part in parts), f"two tensors for {name}"
-    place, entry = parts[0].place, parts[0].entry
+    parts = sorted(placed, key=lambda part: part.order)
+    place = parts[0].place
+    assert len(parts) == 1 or all(part.place.fused for part in parts), f"two for {place.name}"
     shapes = [tuple(state[part.ours].shape) for part in parts]
     rows = [shape[0] // place.groups for shape in shapes]
     shape = (sum(rows) * place.groups, *shapes[0][1:])
     if place.transposed:
         shape = (*shape[:-2], *shape[-2:][::-1])
-    links = [
-        Link(
-            part.ours, name, shape, place.transposed, place.groups, sum(rows[:i]), rows[i], 0, entry
-        )
+    return [
+        Link(part.ours, place.name, shape, part.place, sum(rows[:i]), rows[i], part.expert)
         for i, part in enumerate(parts)
     ]
-    return [half for link in links for half in link.halves()] if place.swapped else links

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from gptlab.interop.explicit import like, per_layer
+from gptlab.interop.explicit import like
 from gptlab.interop.families import Family
+from gptlab.interop.layers import attention_of
 from gptlab.interop.rotary import (
     context_length,
     read_rotary,
@@ -20,6 +21,7 @@ from gptlab.parts.initialization.gpt2 import GPT2
 from gptlab.parts.mlp.swiglu import SwiGLU
 from gptlab.parts.norm import Norm
 from gptlab.parts.norm.rms_norm import RMSNorm
+from gptlab.parts.positions.rotary import Rotary
 from gptlab.parts.residual.pre_norm import PreNorm
 
 TABLE: Table = {
@@ -43,32 +45,39 @@ TABLE: Table = {
 class LlamaLike(Family):
     """Llama without its biases; the relatives change what differs."""
 
-    tied = False  # what a config that does not say so means
-    rms_norm_eps = 1e-6
-    rope_theta = 10_000.0
+    activation = "hidden_act"
+    gates: tuple[str, ...] = ("silu",)
+    tied: bool = False  # here and below: what a config means that does not say
+    rms_norm_eps: float = 1e-6
+    d_head: int | None = None  # null: hidden_size / num_attention_heads
+    rope_theta: float = 10_000.0
 
     def read(self, config: Settings) -> Model:
-        config.only("hidden_act", ["silu"], "silu")
+        config.only(self.activation, self.gates, self.gates[0])
         norm = RMSNorm(eps=config.get("rms_norm_eps", float, self.rms_norm_eps), cast="llama")
         tied = config.get("tie_word_embeddings", bool, self.tied)
         n_heads = config.need("num_attention_heads", int)
+        d_head = self.d_head or config.need("hidden_size", int) // n_heads
         return Model(
             vocab_size=config.need("vocab_size", int),
             context_length=context_length(config),
             d_model=config.need("hidden_size", int),
             n_layers=config.need("num_hidden_layers", int),
-            positions=read_rotary(config, self.rope_theta),
+            positions=self.positions(config),
             norm=norm,
             attention=GroupedQuery(
                 n_heads=n_heads,
                 n_kv_heads=config.get("num_key_value_heads", int, n_heads),
-                d_head=config.get("head_dim", int, config.need("hidden_size", int) // n_heads),
+                d_head=config.get("head_dim", int, d_head),
             ),
             mlp=SwiGLU(d_ff=config.need("intermediate_size", int)),
             residual=PreNorm(),
             head=Tied() if tied else Untied(),
             initialization=GPT2(),
         )
+
+    def positions(self, config: Settings) -> Rotary:
+        return read_rotary(config, self.rope_theta)
 
     def write(self, model: Model) -> dict[str, Any]:
         attention, mlp = attention_of(model), like(model.mlp, SwiGLU)
@@ -91,11 +100,6 @@ class LlamaLike(Family):
 
     def table(self, model: Model) -> Table:
         return TABLE
-
-
-def attention_of(model: Model, layer: int = 0) -> GroupedQuery:
-    """Give a layer's attention, or what is nearest to it."""
-    return like(per_layer(model)[layer], GroupedQuery)
 
 
 def eps_of(norm: Norm) -> float:

@@ -4,7 +4,8 @@ from typing import Any
 
 from gptlab.interop.explicit import like
 from gptlab.interop.families import Family
-from gptlab.interop.families._llama import attention_of, eps_of
+from gptlab.interop.families._llama import eps_of
+from gptlab.interop.layers import attention_of
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Table, Theirs
 from gptlab.model.gpt import Model

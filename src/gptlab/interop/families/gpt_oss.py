@@ -5,10 +5,16 @@ Its published folders have their experts quantized to four bits (MXFP4), which g
 
 from typing import Any
 
-from gptlab.interop.explicit import in_turns, like
+from gptlab.interop.explicit import like
 from gptlab.interop.families._experts import ignore_balancing, mixture_of, width_of
-from gptlab.interop.families._llama import TABLE, LlamaLike, attention_of
-from gptlab.interop.families._windows import GLOBAL, LOCAL, read_windows, write_windows
+from gptlab.interop.families._llama import TABLE, LlamaLike
+from gptlab.interop.layers import (
+    attention_of,
+    every_nth_global,
+    local_and_global,
+    read_kinds,
+    write_kinds,
+)
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Table, Theirs
 from gptlab.model.gpt import Model
@@ -32,8 +38,8 @@ class GptOss(LlamaLike):
         attention = attention_of(model).but(
             sinks=True, bias=config.get("attention_bias", bool, True)
         )
-        L = model.n_layers
-        windows = read_windows(config, [GLOBAL if layer % 2 else LOCAL for layer in range(L)])
+        local = attention.but(window=config.get("sliding_window", int, 128))
+        kinds = read_kinds(config, every_nth_global(config, 2))
         expert = ClampedSwiGLU(
             d_ff=config.need("intermediate_size", int),
             bias=True,
@@ -41,7 +47,7 @@ class GptOss(LlamaLike):
             alpha=config.get("swiglu_alpha", float, 1.702),
         )
         return model.but(
-            attention=in_turns([attention.but(window=window) for window in windows]),
+            attention=local_and_global(kinds, local, attention),
             mlp=MixtureOfExperts(
                 n_experts=config.need("num_local_experts", int),
                 top_k=config.get("num_experts_per_tok", int, 4),
@@ -53,15 +59,14 @@ class GptOss(LlamaLike):
     def write(self, model: Model) -> dict[str, Any]:
         mixture = mixture_of(model)
         expert = like(mixture.expert, ClampedSwiGLU)
-        windows = [attention_of(model, layer).window for layer in range(model.n_layers)]
         return super().write(model) | {
-            "attention_bias": attention_of(model).bias,
+            "attention_bias": attention_of(model).bias is True,
             "intermediate_size": width_of(expert, model.d_model),
             "swiglu_limit": expert.limit,
             "swiglu_alpha": expert.alpha,
             "num_local_experts": mixture.n_experts,
             "num_experts_per_tok": mixture.top_k,
-            **write_windows(windows),
+            **write_kinds(model),
         }
 
     def table(self, model: Model) -> Table:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gptlab.interop.families._llama import LlamaLike, attention_of
+from gptlab.interop.families._llama import LlamaLike
+from gptlab.interop.layers import attention_of
 from gptlab.interop.settings import Settings
 from gptlab.model.gpt import Model
 

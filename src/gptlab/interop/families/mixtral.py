@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gptlab.interop.families._experts import STACKED, ignore_balancing, mixture_of, width_of
-from gptlab.interop.families._llama import TABLE, LlamaLike, attention_of
+from gptlab.interop.families._llama import TABLE, LlamaLike
+from gptlab.interop.layers import attention_of
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Table
 from gptlab.model.gpt import Model

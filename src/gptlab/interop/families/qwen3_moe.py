@@ -10,7 +10,8 @@ from gptlab.interop.families._experts import (
     mixture_of,
     width_of,
 )
-from gptlab.interop.families._llama import TABLE, LlamaLike, attention_of
+from gptlab.interop.families._llama import TABLE, LlamaLike
+from gptlab.interop.layers import attention_of
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Table
 from gptlab.model.gpt import Model
@@ -59,7 +60,7 @@ class Qwen3Moe(LlamaLike):
         attention, mixture = attention_of(model), mixture_of(model)
         dense = mixture.dense_layers
         return super().write(model) | {
-            "attention_bias": attention.bias,
+            "attention_bias": attention.bias is True,
             "use_sliding_window": attention.window is not None,
             "sliding_window": attention.window,
             "intermediate_size": width_of((*dense, mixture.expert)[0], model.d_model),

@@ -72,7 +72,7 @@ class DifferentialAttention(Mixer):
     def __init__(self, config: Differential, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
         D, H, E = needs.d_model, config.n_heads, needs.d_model // config.n_heads // 2
-        positions = build_positions(config.positions, needs, E)
+        positions = build_positions(config.positions, needs, E, config.qk_norm_after_rotation)
         self.n_heads, self.d_head, self.layer, self.window = H, E, layer, config.window
         self.query = Linear(D, 2 * H * E, "input")
         self.key = Linear(D, 2 * n_kv_heads * E, "input")
