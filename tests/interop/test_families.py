@@ -214,6 +214,46 @@ CASES |= {
         [{"mlp.expert.limit": 7.0}, {"mlp.expert.alpha": 1.702}],
     ),
 }
+DEEPSEEK = {name: value for name, value in SIZES.items() if name != "head_dim"} | {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 20,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 14,
+    "n_routed_experts": 12,
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "moe_intermediate_size": 24,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+    "rope_parameters": ROPE,
+}
+CASES |= {
+    "deepseek_v3": Case(
+        DEEPSEEK,
+        [
+            {"positions.layout": "half"},
+            {"attention.scale": 10**-0.5},
+            {"mlp.top_groups": 3},
+            {"mlp.routed_scale": 1.0},
+            {"mlp.renormalize": False},
+            {"mlp.score": "softmax"},
+        ],
+    ),
+    "deepseek_v3 YaRN, queries out of the stream, all weights, halves": Case(
+        DEEPSEEK
+        | {"rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}}
+        | {"q_lora_rank": None, "norm_topk_prob": False, "rope_interleave": False}
+        | {"n_group": 1, "topk_group": 1, "tie_word_embeddings": True},
+        [
+            {"attention.scale": 18**-0.5},
+            {"positions.scaling.magnitude": None},
+            {"positions.layout": "interleaved"},
+        ],
+    ),
+}
 CASES["llama llama3"].settings["rope_parameters"] |= {"low_freq_factor": 1, "high_freq_factor": 4}
 
 
@@ -326,7 +366,17 @@ def test_written_it_is_read_as_the_same_here_and_there(
         torch.testing.assert_close(loaded(tokens()).logits, theirs(tokens()).logits)
 
 
-@pytest.mark.parametrize("case", ["mixtral", "qwen3_moe"])
+@torch.no_grad()
+def test_a_forgotten_bias_of_the_router_would_show(samples: Callable[[str], Sample]):
+    theirs, folder = samples("deepseek_v3")
+    _, gpt = read(folder)
+    for name, buffer in gpt.named_buffers():
+        if name.endswith("bias_X"):
+            buffer.zero_()
+    assert difference(theirs, gpt) > 2e-4
+
+
+@pytest.mark.parametrize("case", ["mixtral", "qwen3_moe", "deepseek_v3"])
 def test_experts_may_lie_stacked(case: str, samples: Callable[[str], Sample], tmp_path: Path):
     theirs, folder = samples(case)
     theirs.save_pretrained(tmp_path, save_original_format=False)

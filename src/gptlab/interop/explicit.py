@@ -2,7 +2,7 @@
 
 Two models with the same explicit form compute the same. What acts in training alone, or on rounding
 alone, is left out, and so is the layout of rotary positions: weights can be brought from one to the
-other.
+other. (Not those of latent attention, whose one family has both layouts.)
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from gptlab.model.gpt import Model
 from gptlab.parts.attention import Attention
 from gptlab.parts.attention.alternating import Alternating
 from gptlab.parts.attention.grouped_query import GroupedQuery
+from gptlab.parts.attention.latent import Latent
 from gptlab.parts.initialization.gpt2 import GPT2
 from gptlab.parts.mlp import MLP
 from gptlab.parts.mlp._gated import GatedSettings
@@ -71,15 +72,20 @@ def like(part: Config, kind: type[C]) -> C:
 
 
 def _attention(attention: Attention, model: Model) -> Attention:
-    if not isinstance(attention, GroupedQuery):
+    if not isinstance(attention, GroupedQuery | Latent):
         return attention
-    d_head = attention.d_head or model.d_model // attention.n_heads
     own = attention.positions and _positions(attention.positions, model)
+    own = None if own == _positions(model.positions, model) else own
+    if isinstance(attention, Latent):
+        C, N, R, V = attention.widths(model.d_model)
+        scale = attention.scale or (N + R) ** -0.5
+        return attention.but(d_latent=C, d_nope=N, d_rope=R, d_value=V, scale=scale, positions=own)
+    d_head = attention.d_head or model.d_model // attention.n_heads
     return attention.but(
         n_kv_heads=attention.n_kv_heads or attention.n_heads,
         d_head=d_head,
         scale=attention.scale or d_head**-0.5,
-        positions=None if own == _positions(model.positions, model) else own,
+        positions=own,
     )
 
 
@@ -89,7 +95,9 @@ def _positions(positions: Any, model: Model) -> Any:
     scaling = positions.scaling
     if isinstance(scaling, Extension):
         scaling = scaling.but(original_length=int(scaling.length_before(model.context_length)))
-    return positions.but(layout="half", scaling=scaling)
+    is_latent = any(isinstance(each, Latent) for each in per_layer(model))
+    layout = positions.layout if is_latent else "half"
+    return positions.but(layout=layout, scaling=scaling)
 
 
 def _mlp(mlp: MLP, d_model: int) -> MLP:
