@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Iterator
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from gptlab.interop.families import Family, find_family
 from gptlab.interop.folder import CONFIG, Folder, shapes, tensors
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Link, connect
+from gptlab.model.accounting import build_on_meta
 from gptlab.model.gpt import GPT, Model
 
 
@@ -48,8 +48,7 @@ def read_weights(folder: Folder, family: Family, model: Model) -> GPT:
     Memory: the model, and one tensor of theirs at a time. Raises ValueError, before any is read,
     for one that is missing, unknown, of another shape or of another kind than numbers.
     """
-    with torch.device("meta"):
-        gpt = GPT(model)
+    gpt = build_on_meta(model)
     found = all_shapes(folder)
     links = best_links(found, family, model, gpt)
     names = check_names(

@@ -17,6 +17,7 @@ from gptlab.interop.layout import as_in
 from gptlab.interop.reading import read_model
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Link, connect
+from gptlab.model.accounting import build_on_meta
 from gptlab.model.gpt import GPT, Model
 
 SHARD_BYTES = 5_000_000_000
@@ -32,7 +33,7 @@ def choose_family(model: Model) -> tuple[Family, dict[str, Any]]:
         try:
             config = family.write(wanted)
             again = explicit(read_model(family, Settings(config, name)))
-            on_meta(again)
+            build_on_meta(again)
         except ValueError:  # sizes that this family cannot have
             continue
         unlike = [each for each in differences(wanted, again) if not _close(*each[1:])]
@@ -65,7 +66,7 @@ def write_weights(
 ) -> None:
     """Write the tensors, in several files where they are many."""
     theirs = read_model(family, Settings(config, family.model_type))
-    links = connect(family.table(theirs), on_meta(theirs).state_dict())
+    links = connect(family.table(theirs), build_on_meta(theirs).state_dict())
     weights, shards = gpt.state_dict(), _shards(links)
     names = [
         WEIGHTS if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
@@ -83,12 +84,6 @@ def write_weights(
 def write_json(file: Path, tree: dict[str, Any]) -> None:
     """Write an object as JSON, a setting a line."""
     files.write(file, json.dumps(tree, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def on_meta(model: Model) -> GPT:
-    """Build a model of shapes alone."""
-    with torch.device("meta"):
-        return GPT(model)
 
 
 def _tensor(links: list[Link], weights: dict[str, Tensor], ours: Model, theirs: Model) -> Tensor:
