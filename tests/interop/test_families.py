@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gptlab.interop.families import families
 from gptlab.interop.folder import Folder
+from gptlab.interop.matching import choose_family
 from gptlab.interop.reading import read_settings, read_weights
-from gptlab.interop.writing import choose_family, write_config, write_weights
+from gptlab.interop.writing import write_config, write_weights
 from gptlab.model.gpt import GPT, Model
 
 transformers = pytest.importorskip("transformers")
@@ -30,6 +31,9 @@ SIZES = {
     "num_key_value_heads": 2,
     "head_dim": 16,
     "max_position_embeddings": T,
+}
+WHOLE_HEADS = {
+    name: SIZES[name] for name in SIZES if name not in ("head_dim", "num_key_value_heads")
 }
 ROPE = {"rope_type": "default", "rope_theta": 500.0}
 BIG_EPS = {"norm.eps": 1e-2}
@@ -105,7 +109,13 @@ CASES = {
         [{"attention.qk_norm_after_rotation": True}, {"attention.qk_norm.eps": 0.1}],
     ),
     "smollm3": Case(
-        SIZES | {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": WINDOW},
+        SIZES
+        | {
+            "pad_token_id": None,
+            "no_rope_layers": [1, 0, 1],
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+        },
         [{"attention.positions": None}, {"attention.window": None}],
     ),
     "gemma2": Case(
@@ -133,9 +143,36 @@ CASES = {
             {"attention.positions": None},
         ],
     ),
+    "gemma3_text of global layers": Case(
+        SIZES | {"query_pre_attn_scalar": 16, "layer_types": ["full_attention"] * 3},
+        [{"positions.base": 10_000.0}],
+    ),
     "olmo2": Case(
         SIZES,
-        [{"residual": "pre_norm"}, {"residual": "post_norm"}, {"norm.eps": 1e-2}],
+        [{"residual": "pre_norm"}, {"attention.qk_norm_after_rotation": True}, {"norm.eps": 1e-2}],
+    ),
+    "granite": Case(
+        SIZES
+        | {"embedding_multiplier": 1.5, "residual_multiplier": 0.7}
+        | {"attention_multiplier": 0.3, "logits_scaling": 2.0},
+        [
+            {"embedding_scale": None},
+            {"residual": "pre_norm"},
+            {"attention.scale": None},
+            {"head.scale": None},
+        ],
+    ),
+    "cohere2": Case(
+        WHOLE_HEADS
+        | {"num_key_value_heads": 2, "num_hidden_layers": 5, "sliding_window": WINDOW}
+        | {"logit_scale": 0.5},
+        [
+            {"positions.layout": "half"},
+            {"attention.positions": None},
+            {"attention.window": WINDOW + 1},
+            {"head.scale": None},
+            {"norm": "rms_norm"},
+        ],
     ),
     "nanochat": Case(
         {**SIZES, "final_logit_softcapping": 2.0},
@@ -153,11 +190,13 @@ CASES = {
         [{"positions.fraction": 0.25}, {"attention.window": WINDOW + 1}],
     ),
     "gpt_neox": Case(
-        SIZES | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}},
+        WHOLE_HEADS | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}},
         [{"positions.fraction": 1.0}, {"mlp.approximate": "tanh"}, {"residual": "pre_norm"}],
     ),
     "gpt_neox one after the other": Case(
-        SIZES | {"use_parallel_residual": False, "hidden_act": "gelu_new", "attention_bias": False},
+        WHOLE_HEADS
+        | {"use_parallel_residual": False, "hidden_act": "gelu_new", "attention_bias": False}
+        | {"rope_parameters": ROPE | {"partial_rotary_factor": 1.0}},
         [{"residual": {"type": "parallel", "own_norms": True}}],
     ),
 }

@@ -32,24 +32,41 @@ ONE_TIMES = Scaled(scale=1.0, learned=None)
 
 def explicit(model: Model) -> Model:
     """Say everything about a model."""
+    model = positions_that_are_taken(model)
     layers = [_attention(each, model) for each in per_layer(model)]
+    scale = (model.head.scale or 1.0) * model.initialization.logit_factor(model.d_model)
     changes: dict[str, Any] = {
         "dropout": 0.0,
         "embedding_scale": model.embedding_scale or 1.0,
         "positions": _positions(model.positions, model),
         "attention": in_turns(layers),
         "mlp": _mlp(model.mlp, model.d_model),
+        "head": model.head.but(scale=scale, z_loss=None),
         "residual": PreNorm() if model.residual == ONE_TIMES else model.residual,
         "initialization": GPT2(),
     }
     return _without_rounding(model.but(**changes))
 
 
+def positions_that_are_taken(model: Model) -> Model:
+    """Give the first layer's positions to the model if every layer has some of its own."""
+    layers = per_layer(model)
+    own = [getattr(layer, "positions", None) for layer in layers]
+    if None in own:
+        return model
+    of_others = [
+        layer.but(positions=None if positions == own[0] else positions)
+        for layer, positions in zip(layers, own, strict=True)
+    ]
+    return model.but(positions=own[0], attention=in_turns(of_others))
+
+
 def per_layer(model: Model) -> list[Attention]:
     """Give the attention of every layer."""
     attention = model.attention
     if isinstance(attention, Alternating):
-        return [attention.of[layer % len(attention.of)] for layer in range(model.n_layers)]
+        layers = [attention.of[layer % len(attention.of)] for layer in range(model.n_layers)]
+        return layers if attention.last is None else [*layers[:-1], attention.last]
     return [attention] * model.n_layers
 
 

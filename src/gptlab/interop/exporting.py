@@ -7,8 +7,9 @@ from gptlab import files
 from gptlab.config import Config
 from gptlab.generate import load
 from gptlab.interop.families import Family
+from gptlab.interop.matching import choose_family
 from gptlab.interop.tokens import describe_tokenizer
-from gptlab.interop.writing import choose_family, write_config, write_json, write_weights
+from gptlab.interop.writing import write_config, write_json, write_weights
 from gptlab.model.gpt import Model
 
 

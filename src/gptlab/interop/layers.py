@@ -27,6 +27,7 @@ def read_kinds(config: Settings, default: Sequence[bool]) -> list[bool]:
 
 def every_nth_global(config: Settings, n: int) -> list[bool]:
     """Tell which layers have a window if all but every n-th one do."""
+    n = config.get("_sliding_window_pattern", int, n)
     n = config.get("sliding_window_pattern", int, n)
     return [bool((i + 1) % n) for i in range(config.need("num_hidden_layers", int))]
 
@@ -41,12 +42,12 @@ def attention_of(model: Model, layer: int = 0) -> GroupedQuery:
     return like(per_layer(model)[layer], GroupedQuery)
 
 
-def write_kinds(model: Model) -> dict[str, Any]:
-    """Write which layers have a window, and the first one's."""
+def write_kinds(model: Model, without: int | None = None) -> dict[str, Any]:
+    """Write which layers have a window, and the first one's; `without`: where none has one."""
     windows = [attention_of(model, layer).window for layer in range(model.n_layers)]
     return {
         "layer_types": [GLOBAL if window is None else LOCAL for window in windows],
-        "sliding_window": next((window for window in windows if window), None),
+        "sliding_window": next((window for window in windows if window), without),
     }
 
 

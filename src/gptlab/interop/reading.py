@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pydantic import ValidationError
 from torch import Tensor
 
+from gptlab.interop.explicit import positions_that_are_taken
 from gptlab.interop.families import Family, find_family
 from gptlab.interop.folder import CONFIG, Folder, shapes, tensors
 from gptlab.interop.settings import Settings
@@ -27,11 +28,11 @@ def read_model(family: Family, config: Settings) -> Model:
     if quantization:
         method = str(quantization.get("quant_method"))[:80]
         raise ValueError(
-            f"{config.place}: its weights are quantized ({method}), which gptlab does not read; "
-            "convert them to bfloat16 first, as transformers can"
+            f"{config.place}: quantization_config: its weights are quantized ({method}), which gptlab "
+            "does not read; convert them to bfloat16 first, as transformers can"
         )
     try:
-        model = family.read(config)
+        model = positions_that_are_taken(family.read(config))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         name = ".".join(str(step) for step in problem["loc"])
@@ -59,6 +60,7 @@ def read_weights(folder: Folder, family: Family, model: Model) -> GPT:
     for name, tensor in every_tensor(folder):
         for link in links.get(names.get(name, ""), []):
             link.read(ours[link.ours], tensor)
+        del tensor  # before the next one comes
     return gpt
 
 

@@ -104,7 +104,8 @@ def _yarn(rope: Settings, config: Settings) -> Scaling:
     original = _original_length(rope, config)
     factor = rope.get("factor", float, length / original)
     attention = rope.get("attention_factor", float, None)
-    above, below = rope.get("mscale", float, 0.0), rope.get("mscale_all_dim", float, 0.0)
+    above = rope.get("mscale", float, 0.0, may_be_0=True)
+    below = rope.get("mscale_all_dim", float, 0.0, may_be_0=True)
     if attention is None and above and below:
         attention = magnitude(factor, above) / magnitude(factor, below)
     return YaRN(

@@ -41,14 +41,18 @@ class Settings:
         self.read: set[str] = set()
 
     def need(self, name: str, kind: type[T]) -> T:
-        """Read a setting that must be there. Raises ValueError if it is not, or of another type."""
+        """Read a setting that must be there. For errors see `get`."""
         value = self.get(name, kind, None)
         if value is None:
             raise ValueError(f"{self.place}: {name} is missing")
         return value
 
-    def get(self, name: str, kind: type[T], default: D) -> T | D:
-        """Read a setting that may be absent."""
+    def get(self, name: str, kind: type[T], default: D, may_be_0: bool = False) -> T | D:
+        """Read a setting that may be absent.
+
+        Raises ValueError for another type, and for numbers that are not greater than 0: nearly all
+        are sizes and factors.
+        """
         self.read.add(name)
         value: Any = self.tree.get(name)
         if value is None:
@@ -57,6 +61,8 @@ class Settings:
             value = float(value)
         if type(value) is not kind:
             raise ValueError(f"{self.place}: {name}={_shown(value)} is not of type {kind.__name__}")
+        if kind in (int, float) and not _is_positive(value, may_be_0):
+            raise ValueError(f"{self.place}: {name}={value} is not greater than 0")
         return value
 
     def only(self, name: str, allowed: Collection[Any], default: Any = None) -> None:
@@ -82,6 +88,10 @@ class Settings:
                 f"{self.place}: {name}={_shown(self.tree[name])}{more} is not a setting that "
                 "gptlab knows of this family; it may change what the model computes"
             )
+
+
+def _is_positive(value: float, or_0: bool) -> bool:
+    return value > 0 or (or_0 and value == 0)
 
 
 def _shown(value: Any) -> str:

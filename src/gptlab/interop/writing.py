@@ -1,7 +1,6 @@
-"""From our model to a folder of Hugging Face's: the family that computes the same, its files."""
+"""From our model to the files of a folder of Hugging Face's."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,7 @@ import torch
 from torch import Tensor
 
 from gptlab import files
-from gptlab.config import differences
-from gptlab.interop.explicit import explicit
-from gptlab.interop.families import Family, families
+from gptlab.interop.families import Family
 from gptlab.interop.folder import CONFIG, INDEX, WEIGHTS
 from gptlab.interop.layout import as_in
 from gptlab.interop.reading import read_model
@@ -23,39 +20,15 @@ from gptlab.model.gpt import GPT, Model
 SHARD_BYTES = 5_000_000_000
 
 
-def choose_family(model: Model) -> tuple[Family, dict[str, Any]]:
-    """Find the family whose config says all about a model, and that config.
-
-    Raises ValueError naming the nearest family and what to change for it.
-    """
-    wanted, misses = explicit(model), list[tuple[int, str, list[tuple[str, Any, Any]]]]()
-    for name, family in families().items():
-        try:
-            config = family.write(wanted)
-            again = explicit(read_model(family, Settings(config, name)))
-            build_on_meta(again)
-        except ValueError:  # sizes that this family cannot have
-            continue
-        unlike = [each for each in differences(wanted, again) if not _close(*each[1:])]
-        if not unlike:
-            return family, config
-        misses.append((len(unlike), name, unlike))
-    if not misses:
-        raise ValueError("this model has no Hugging Face form, nor is one near to it")
-    _, name, unlike = min(misses, key=lambda miss: miss[:2])
-    changes = " ".join(f"model.{path}={_shown(theirs)}" for path, _, theirs in unlike[:8])
-    raise ValueError(
-        f"this model has no Hugging Face form; the nearest is {name}, with {changes}"
-        f"{' ...' if len(unlike) > 8 else ''}"
-    )
-
-
 def write_config(target: Path, family: Family, config: dict[str, Any]) -> None:
     """Write config.json."""
     tree = {
         "architectures": [family.architecture],
         "model_type": family.model_type,
         "dtype": "float32",
+        "bos_token_id": None,  # without a word there are default ones
+        "eos_token_id": None,
+        "pad_token_id": None,
         **config,
     }
     write_json(target / CONFIG, tree)
@@ -112,12 +85,3 @@ def _shards(links: dict[str, list[Link]]) -> list[list[str]]:
 
 def _n_bytes(parts: list[Link]) -> int:
     return 4 * torch.Size(parts[0].shape).numel()
-
-
-def _close(a: Any, b: Any) -> bool:
-    """Tell whether two settings are the same but for the rounding of a reciprocal."""
-    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-14)
-
-
-def _shown(value: Any) -> str:
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))

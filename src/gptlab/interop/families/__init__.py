@@ -53,8 +53,8 @@ class Family(ABC):
 
 @cache
 def families() -> dict[str, Family]:
-    """Find every family, by model type."""
-    found = {}
+    """Find every family, by model type; those that others build on come first."""
+    found: dict[str, Family] = {}
     for file in iter_modules(__path__):
         if not file.name.startswith("_"):
             module = import_module(f"{__name__}.{file.name}")
@@ -65,7 +65,7 @@ def families() -> dict[str, Family]:
                 and issubclass(item, Family)
                 and item.__module__ == module.__name__
             )
-    return found
+    return dict(sorted(found.items(), key=lambda item: (len(type(item[1]).__mro__), item[0])))
 
 
 def find_family(config: Settings) -> Family:

@@ -1,4 +1,4 @@
-"""What Gemma 2 and 3 share: norms with a gain of 1 + w around every branch, GeGLU, scaled embeddings."""
+"""What Gemma 2 and 3 share: norms around every branch, with gains of 1 + w; scaled embeddings."""
 
 from typing import Any
 
@@ -69,12 +69,12 @@ class GemmaLike(LlamaLike):
         del written["hidden_act"]
         return (
             written
-            | write_kinds(model)
+            | write_kinds(model, without=4096)
             | {
                 "hidden_activation": self.gates[0],
                 "intermediate_size": like(model.mlp, GeGLU).width(model.d_model),
                 "attention_bias": attention.bias is True,
-                "query_pre_attn_scalar": round(scale**-2),
+                "query_pre_attn_scalar": max(1, round(scale**-2)),
                 "attn_logit_softcapping": attention.softcap,
                 "final_logit_softcapping": model.head.softcap,
             }

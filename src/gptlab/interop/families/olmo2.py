@@ -12,6 +12,8 @@ from gptlab.parts.residual.branch_norm import BranchNorm
 
 NAMES: Table = {
     **TABLE,
+    "blocks.#.attention.query_norm.norm": "model.layers.#.self_attn.q_norm",
+    "blocks.#.attention.key_norm.norm": "model.layers.#.self_attn.k_norm",
     "blocks.#.residual.norms.0": "model.layers.#.post_attention_layernorm",
     "blocks.#.residual.norms.1": "model.layers.#.post_feedforward_layernorm",
 }

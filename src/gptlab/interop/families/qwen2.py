@@ -22,7 +22,7 @@ class Qwen2(LlamaLike):
 
 def read_windows(config: Settings, model: Model, attention: GroupedQuery) -> Model:
     """Read which layers have a window: from max_window_layers on, if they are not listed."""
-    first = config.get("max_window_layers", int, 28)
+    first = config.get("max_window_layers", int, 28, may_be_0=True)
     window = config.get("sliding_window", int, 4096)
     if not config.get("use_sliding_window", bool, False):
         window = None

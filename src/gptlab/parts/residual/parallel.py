@@ -27,7 +27,7 @@ class Parallel(Residual):
         first, *others = (f"{branch} {'─' * (width - len(branch))}" for branch in branches)
         if self.own_norms:
             first, others = f"{norm} ─ {first}", [f"{norm} ─ {branch}" for branch in others]
-            around = len(norm) + width + 6
+            around = len(norm) + width + 9
             return [
                 f"x ─┬─┬─ {first}─ ⊕ ─ x",
                 *(f"   │ ├─ {branch}──┤" for branch in others),
