@@ -293,6 +293,10 @@ CASES |= {
         ],
     ),
 }
+CASES["deepseek_v3 all layers with experts, YaRN in the rotation"] = Case(
+    DEEPSEEK | {"first_k_dense_replace": 0, "rope_parameters": YARN},
+    [{"positions.scaling.magnitude": 1.0}],
+)
 CASES["llama llama3"].settings["rope_parameters"] |= {"low_freq_factor": 1, "high_freq_factor": 4}
 
 

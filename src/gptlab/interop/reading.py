@@ -28,8 +28,8 @@ def read_model(family: Family, config: Settings) -> Model:
     if quantization:
         method = str(quantization.get("quant_method"))[:80]
         raise ValueError(
-            f"{config.place}: quantization_config: its weights are quantized ({method}), which gptlab "
-            "does not read; convert them to bfloat16 first, as transformers can"
+            f"{config.place}: quantization_config: the weights are quantized ({method}), which "
+            "gptlab does not read; convert them to bfloat16 first, as transformers can"
         )
     try:
         model = positions_that_are_taken(family.read(config))

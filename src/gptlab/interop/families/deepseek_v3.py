@@ -92,7 +92,7 @@ class DeepseekV3(LlamaLike):
             top_k=config.get("num_experts_per_tok", int, 8),
             expert=SwiGLU(d_ff=width),
             shared=SwiGLU(d_ff=width * config.get("n_shared_experts", int, 1)),
-            dense_layers=(model.mlp,) * config.get("first_k_dense_replace", int, 3),
+            dense_layers=(model.mlp,) * config.get("first_k_dense_replace", int, 3, may_be_0=True),
             score="sigmoid",
             renormalize=config.get("norm_topk_prob", bool, True),
             routed_scale=config.get("routed_scaling_factor", float, 2.5),

@@ -48,7 +48,7 @@ class Qwen3Moe(LlamaLike):
         """Count the first layers, which alone may be dense."""
         step = config.get("decoder_sparse_step", int, 1)
         named = config.get("mlp_only_layers", list, [])
-        dense = [layer for layer in range(n_layers) if layer in named or (layer + 1) % max(step, 1)]
+        dense = [layer for layer in range(n_layers) if layer in named or (layer + 1) % step]
         if dense != list(range(len(dense))):
             raise ValueError(
                 f"{config.place}: decoder_sparse_step={step} and mlp_only_layers={named} leave "
