@@ -63,7 +63,10 @@ SETTINGS = [place(slot, part) for slot in SLOTS for part in SETTINGS_WORTH_IT.ge
 VARIANTS = [place(slot, part) for slot, kind in SLOTS.items() for part in variants(slot, kind)]
 VARIANTS = [part for part in VARIANTS if part not in SETTINGS] + [place("attention", OPTIONS)]
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
+pytestmark = [  # torch warns of what it does itself
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
