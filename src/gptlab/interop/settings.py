@@ -61,7 +61,7 @@ class Settings:
             value = float(value)
         if type(value) is not kind:
             raise ValueError(f"{self.place}: {name}={_shown(value)} is not of type {kind.__name__}")
-        if kind in (int, float) and not _is_positive(value, may_be_0):
+        if kind in (int, float) and not _is_positive(self.tree[name], may_be_0):
             raise ValueError(f"{self.place}: {name}={value} is not greater than 0")
         return value
 
