@@ -5,6 +5,7 @@ by `save_pretrained`. A deliberate mistake in our model must show in the same co
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,6 +201,30 @@ CASES = {
         [{"residual": {"type": "parallel", "own_norms": True}}],
     ),
 }
+LONG = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+LONG |= {"short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 3.0, 5.0]}
+PHI = {name: value for name, value in SIZES.items() if name != "head_dim"} | {
+    "pad_token_id": None,
+    "partial_rotary_factor": 0.5,
+    "rope_parameters": LONG,
+}
+CASES |= {
+    "phi3 long list": Case(
+        PHI | {"original_max_position_embeddings": T // 2, "tie_word_embeddings": True},
+        [{"positions.scaling.factors": (1.0, 1.5, 2.0)}, {"positions.scaling.magnitude": 1.0}],
+    ),
+    "phi3 short list": Case(
+        PHI | {"original_max_position_embeddings": T},
+        [{"positions.scaling.factors": (1.0, 3.0, 5.0)}],
+    ),
+    "nanochat biases": Case(
+        {**SIZES, "attention_bias": True, "rope_parameters": ROPE, "rms_norm_eps": 1e-3},
+        [
+            {"norm.eps": 1e-6},
+            {"attention.qk_norm": None, "attention.qk_norm_after_rotation": False},
+        ],
+    ),
+}
 YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "beta_fast": 2, "beta_slow": 0.1}
 YARN |= {"original_max_position_embeddings": 6}
 OSS = SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW}
@@ -323,7 +348,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]
     def make(case: str) -> Sample:
         if case not in made:
             torch.manual_seed(0)
-            config = transformers.AutoConfig.for_model(case.split()[0], **CASES[case].settings)
+            config = transformers.AutoConfig.for_model(
+                case.split()[0], **deepcopy(CASES[case].settings)
+            )
             config._attn_implementation = "eager"
             config.use_cache = False
             model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
@@ -407,6 +434,16 @@ def test_written_it_is_read_as_the_same_here_and_there(
     assert type(loaded) is type(theirs)
     with torch.no_grad():
         torch.testing.assert_close(loaded(tokens()).logits, theirs(tokens()).logits)
+
+
+@torch.no_grad()
+def test_a_rotation_the_other_way_would_show(samples: Callable[[str], Sample]):
+    theirs, folder = samples("nanochat")
+    _, gpt = read(folder)
+    for name, weight in gpt.named_parameters():
+        if name.endswith(("attention.query.weight", "attention.key.weight")):
+            weight.copy_(weight.unflatten(0, (-1, 2, 8)).flip(1).flatten(0, 2))
+    assert difference(theirs, gpt) > 2e-4
 
 
 @torch.no_grad()
