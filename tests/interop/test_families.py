@@ -170,3 +170,8 @@ def test_experts_may_lie_stacked(case: str, samples: Callable[[str], Sample], tm
 
 def test_every_family_is_compared():
     assert {case.split()[0] for case in CASES} == set(families())
+
+
+def test_the_readme_names_every_family():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [name for name in families() if f"`{name}`" not in readme] == []
