@@ -47,7 +47,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         except (FloatingPointError, MemoryError) as error:
             _fail(f"failed: {error}", 1)
 
-    return app.command(context_settings=SETTINGS)(guarded)
+    name = function.__name__.rstrip("_")  # `import` is a word of Python's
+    return app.command(name, context_settings=SETTINGS)(guarded)
 
 
 Target = Annotated[str, typer.Argument(help="A recipe, a run folder or a config file.")]
@@ -186,6 +187,40 @@ def generate(
         return
     for number, text in enumerate(model.generate(prompt, n=samples, **options), 1):
         print(f"--- sample {number}\n{prompt}{text}\n")
+
+
+@verb
+def import_(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A local folder with config.json, safetensors and tokenizer.json."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="What to call the run (default: as the folder).")
+    ] = None,
+) -> None:
+    """Turn a Hugging Face model into a run folder runs/NAME; nothing in it is executed."""
+    from gptlab.interop.importing import import_folder
+
+    run = import_folder(folder, Path("runs"), name, say=_say)
+    print(f"{run.path}")
+    _say(
+        f"let it write with: gptlab generate {run.path} --prompt TEXT\nor train it further with: "
+        f"gptlab train {run.path} train.init_from={run.path} data.path=FILE"
+    )
+
+
+@verb
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="The new folder to write.")],
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+) -> None:
+    """Turn a run into a folder that transformers' AutoModelForCausalLM loads."""
+    from gptlab.interop.exporting import export_run
+
+    family = export_run(run, folder, checkpoint)
+    print(f"{folder}: {family.model_type}, {family.architecture}")
 
 
 @verb

@@ -70,10 +70,12 @@ class Encoder(ABC):
     """A trained tokenizer: ids are 0 to `vocab_size` - 1.
 
     `end_of_text`: the id that stands between documents, or None if there is none.
+    `start_of_text`: the id that stands before every text, or None; some models expect one.
     """
 
     vocab_size: int
     end_of_text: int | None
+    start_of_text: int | None = None
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:

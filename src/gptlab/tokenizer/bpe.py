@@ -80,7 +80,7 @@ class BPEEncoder(Encoder):
         self.tokens = [*_tokens(merges), END_OF_TEXT]
         self.vocab_size = len(self.tokens)
         self.end_of_text = self.vocab_size - 1
-        self._bytes = [bytes(_BYTE_OF[letter] for letter in token) for token in self.tokens[:-1]]
+        self._bytes = [bytes(BYTE_OF[letter] for letter in token) for token in self.tokens[:-1]]
         self._bytes.append(b"")
         self._tokenizer = _tokenizer(self.tree())
 
@@ -115,8 +115,8 @@ def _alphabet() -> dict[str, int]:
     return letters | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-_BYTE_OF = _alphabet()
-_ALPHABET = sorted(_BYTE_OF)
+BYTE_OF = _alphabet()
+_ALPHABET = sorted(BYTE_OF)
 
 
 def _tokens(merges: list[Merge]) -> list[str]:
@@ -156,7 +156,7 @@ def _tree(pattern: str, merges: list[Merge]) -> dict[str, Any]:
         "normalizer": None,
         "pre_tokenizer": _splitter(pattern),
         "post_processor": None,
-        "decoder": _byte_level(use_regex=True),
+        "decoder": byte_level(use_regex=True),
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -175,17 +175,17 @@ def _tree(pattern: str, merges: list[Merge]) -> dict[str, Any]:
 def _splitter(pattern: str) -> dict[str, Any]:
     """Describe how text is split into words, and words into bytes; gpt2's pattern is built in."""
     if pattern == "gpt2":
-        return _byte_level(use_regex=True)
+        return byte_level(use_regex=True)
     words = {
         "type": "Split",
         "pattern": {"Regex": GPT4_PATTERN},
         "behavior": "Isolated",
         "invert": False,
     }
-    return {"type": "Sequence", "pretokenizers": [words, _byte_level(use_regex=False)]}
+    return {"type": "Sequence", "pretokenizers": [words, byte_level(use_regex=False)]}
 
 
-def _byte_level(use_regex: bool) -> dict[str, Any]:
+def byte_level(use_regex: bool) -> dict[str, Any]:
     return {
         "type": "ByteLevel",
         "add_prefix_space": False,
