@@ -65,6 +65,9 @@ START = {  # where the default is of no account in a run as small as this
     "longrope.factors": [1.0, 2.0, 3.0, 4.0],
     "differential.n_heads": 2,
 }
+ELSEWHERE = {  # what must stand elsewhere for a setting to be of account
+    "reset_positions": ("model.positions=learned", "data.path=MANY"),
+}
 BESIDE = {  # what must stand beside a setting for it to be of account
     "proportional": ("fraction", 0.5),
     "qk_norm_over": ("qk_norm", "rms_norm"),
@@ -175,7 +178,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     contents = {"file.txt": text, "other.txt": text[::-1], "library/a.py": text[50:]}
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8")
-    return {"FILE": folder / "file.txt", "OTHER": folder / "other.txt", "RUN": folder / "source"}
+    (folder / "many").mkdir()
+    for i in range(200):
+        (folder / "many" / f"{i}.txt").write_text(text[i * 9 : i * 9 + 3 + i % 6])
+    names = {"FILE": "file.txt", "OTHER": "other.txt", "RUN": "source", "MANY": "many"}
+    return {name: folder / place for name, place in names.items()}
 
 
 @pytest.fixture
@@ -288,10 +295,11 @@ def inert_settings(group: Group, observe: Observe, recipe: Recipe) -> list[str]:
 def is_live(path: str, value: Any, group: Group, observe: Observe, before: dict[str, Any]) -> bool:
     assignment = f"{path}={json.dumps(value)}"
     parent, _, name = path.rpartition(".")
-    settings = group.settings
+    settings = group.settings + ELSEWHERE.get(name, ())
     if name in BESIDE:
         other, needed = BESIDE[name]
         settings = (*settings, f"{parent}.{other}={json.dumps(needed)}")
+    if settings != group.settings:
         before = observe(*settings)
     try:
         return observe(*settings, assignment) != before
