@@ -122,6 +122,8 @@ def find(name: str) -> Format:
     (found,) = (
         item
         for item in vars(module).values()
-        if isinstance(item, type) and issubclass(item, Format) and item.__module__ == module.__name__
+        if isinstance(item, type)
+        and issubclass(item, Format)
+        and item.__module__ == module.__name__
     )
     return found()

@@ -21,7 +21,9 @@ def text_of(record: Any, where: str, reading: Reading) -> Iterator[Fragment]:
         yield from from_text(text, where, reading.errors)
     else:
         kind = type(text).__name__
-        yield from malformed(f"{where}: column {reading.column!r} holds no text but {kind}", reading)
+        yield from malformed(
+            f"{where}: column {reading.column!r} holds no text but {kind}", reading
+        )
 
 
 def check_column(column: str, there: list[str], where: str) -> None:

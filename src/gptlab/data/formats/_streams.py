@@ -5,11 +5,13 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
+
+from gptlab.data.extras import needed
 
 BOM = b"\xef\xbb\xbf"
 CHUNK = 2**18
+BUFFER = 2**16
 FEED = 2**12  # compressed bytes at a time: zstd may make 30,000 of each
 
 
@@ -42,22 +44,36 @@ def bom_length(stream: BinaryIO) -> int:
     return length
 
 
+class Meter:
+    """Counts the bytes that this process has read from files: what an estimate is based on."""
+
+    n_bytes = 0
+
+
+class MeteredFile(io.FileIO):
+    """A file whose reading is counted."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        n_bytes = super().readinto(buffer)
+        Meter.n_bytes += n_bytes or 0
+        return n_bytes
+
+
 def _open(path: str) -> BinaryIO:
+    file = io.BufferedReader(MeteredFile(path), BUFFER)
     if path.lower().endswith(".gz"):
-        return gzip.open(path, "rb")  # pyright: ignore[reportReturnType]
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
     if path.lower().endswith(".zst"):
-        return io.BufferedReader(ZstdReader(path), CHUNK)
-    return Path(path).open("rb")
+        return io.BufferedReader(ZstdReader(path, file), CHUNK)
+    return file
 
 
 class ZstdReader(io.RawIOBase):
     """Frames of zstandard, one after the other; unlike the library's, it tells a missing end."""
 
-    def __init__(self, path: str):
-        from gptlab.data.extras import needed
-
+    def __init__(self, path: str, file: BinaryIO):
         self.library: Any = needed("zstandard", "data", f"{path} is compressed by zstandard")
-        self.file = Path(path).open("rb")
+        self.file = file
         self.frame: Any = None
         self.ready, self.fed = b"", b""
 

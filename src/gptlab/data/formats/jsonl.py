@@ -32,7 +32,9 @@ class JsonLines(Format):
                     place += len(piece)
                     if piece.endswith(b"\n"):
                         break
-            while (span.stop is None or place < span.stop) and (line := stream.readline(MAX_RECORD)):
+            while (span.stop is None or place < span.stop) and (
+                line := stream.readline(MAX_RECORD)
+            ):
                 where = f"{span.path}: line at byte {place:,}"
                 if len(line) == MAX_RECORD:
                     raise ValueError(f"{where}: longer than {MAX_RECORD:,} bytes")

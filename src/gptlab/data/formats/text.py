@@ -63,7 +63,8 @@ def cut_near(path: Path, end: int, place: int) -> int:
 
 
 def _part_of_document(stream: BinaryIO, span: Span, reading: Reading) -> Iterator[Fragment]:
-    assert span.stop is not None and span.end is not None
+    assert span.stop is not None
+    assert span.end is not None
     path, end = Path(span.path), span.end
 
     def cut(grid: int) -> int:

@@ -20,9 +20,7 @@ from gptlab.data.formats import Fragment, Reading
 from gptlab.data.preparation.source import Piece
 from gptlab.tokenizer import Encoder
 
-FRAGMENT = np.dtype(
-    [("digest", "<u8", 2), ("tokens", "<u4"), ("bytes", "<u4"), ("flags", "u1")]
-)
+FRAGMENT = np.dtype([("digest", "<u8", 2), ("tokens", "<u4"), ("bytes", "<u4"), ("flags", "u1")])
 FIRST, LAST, WRONG, LEFT_OUT = 1, 2, 4, 8  # flags
 BATCH_BYTES, BATCH_FRAGMENTS = 2**20, 1024  # what is encoded at a time
 
@@ -72,15 +70,16 @@ class Part(NamedTuple):
         """Read the mark of a part that is there with the right sizes, else None."""
         try:
             mark = Mark.model_validate_json(self.path("json").read_bytes())
-            sizes = {"tokens": mark.tokens * itemsize, "fragments": mark.fragments * FRAGMENT.itemsize}
+            sizes = {
+                "tokens": mark.tokens * itemsize,
+                "fragments": mark.fragments * FRAGMENT.itemsize,
+            }
             return mark if all(files.size(self.path(k)) == n for k, n in sizes.items()) else None
         except (OSError, ValidationError, ValueError):
             return None
 
 
-def make_part(
-    work: Work, piece: Piece, encoder: Encoder, tell: Callable[[Progress], None]
-) -> Mark:
+def make_part(work: Work, piece: Piece, encoder: Encoder, tell: Callable[[Progress], None]) -> Mark:
     """Read and tokenize a piece. A part that is there already stays as it is."""
     part = Part(Path(work.folder), piece.number)
     with Writer(part, np.dtype(work.dtype)) as writer:
@@ -126,7 +125,9 @@ class Writer:
             is_document = fragment.last and not (fragment.first and not content)
             n_tokens = len(its_ids) + (len(end) if fragment.last else 0)
             records[i] = (digest(content), n_tokens, len(content), _flags(fragment, left_out))
-            tokens += [its_ids.astype(self.dtype), end] if fragment.last else [its_ids.astype(self.dtype)]
+            tokens += (
+                [its_ids.astype(self.dtype), end] if fragment.last else [its_ids.astype(self.dtype)]
+            )
             self.documents += is_document
             self.bytes += len(content)
         block = np.concatenate(tokens)
@@ -158,7 +159,9 @@ class Writer:
         try:
             file.write(content)
         except OSError as error:
-            raise files.WriteError(f"{path.parent} could not be written: {files.reason(error)}") from None
+            raise files.WriteError(
+                f"{path.parent} could not be written: {files.reason(error)}"
+            ) from None
         self.digests[kind].update(content)
 
 

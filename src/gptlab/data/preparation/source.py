@@ -127,7 +127,7 @@ def _groups(spans: list[tuple[Span, int]], size: int) -> Iterator[list[tuple[Spa
     group: list[tuple[Span, int]] = []
     for span, n_bytes in spans:
         full = len(group) == MOST_SPANS or sum(n for _, n in group) + n_bytes > size
-        if group and (full or n_bytes == 0 and span.format == "hub"):
+        if group and (full or (n_bytes == 0 and span.format == "hub")):
             yield group
             group = []
         group.append((span, n_bytes))
