@@ -54,6 +54,13 @@ def attention(**settings: Any) -> dict[str, Any]:
     return {"attention": {"type": "grouped_query", "n_heads": 4} | settings}
 
 
+EXPERTS = {
+    "type": "mixture_of_experts",
+    "expert": {"type": "clamped_swiglu", "d_ff": 12, "bias": True},
+    "shared": {"type": "swiglu", "d_ff": 20},
+    "dense_layers": ["gelu"],
+    "router_bias": True,
+}
 llama = {"positions": "rotary", "norm": "rms_norm", "mlp": "swiglu", "head": "untied"}
 MODELS = {
     "gpt2": small(**attention(bias=True), mlp={"type": "gelu", "bias": True}),
@@ -72,6 +79,7 @@ MODELS = {
             "of": [attention(window=4)["attention"], attention()["attention"]],
         }
     ),
+    "experts": small(mlp=EXPERTS),
     **{name: small(positions=name) for name in variant_names(Positions)},
     **{name: small(mlp=name) for name in variant_names(MLP)},
     **{name: small(residual=name) for name in variant_names(Residual)},
@@ -149,6 +157,14 @@ def test_parameters_are_those_of_the_built_model(model: Model):
     assert counted.embedding == sum(
         counted.per_part.get(part, 0) for part in ("embedding", "positions", "head")
     )
+
+
+def test_a_token_uses_some_of_the_experts():
+    counted, dense = count_parameters(small(mlp=EXPERTS)), count_parameters(small())
+    assert dense.active == dense.total
+    expert, shared, router = 3 * 32 * 12 + 12 + 12 + 32, 3 * 32 * 20, 8 * 32 + 8
+    assert counted.per_part["mlp"] == 8 * 32 * 32 + 2 * (8 * expert + shared + router)
+    assert counted.total - counted.active == 2 * (8 - 2) * expert
 
 
 def test_cache_of_grouped_heads_is_not_expanded():

@@ -30,6 +30,8 @@ Parts = dict[str, Any]
 LOCAL = {"type": "grouped_query", "n_heads": 6, "n_kv_heads": 2, "window": 5}
 OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
+CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
+EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
 REQUIRED: dict[str, Parts] = {
     "alternating": {"of": [LOCAL, "grouped_query"]},
     "linear": {"factor": 3},
@@ -38,6 +40,7 @@ REQUIRED: dict[str, Parts] = {
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
     "longrope": {"original_length": 6, "factors": [1.5, 3]},
+    "mixture_of_experts": {"n_experts": 4},  # few enough for each to get one of the few tokens
 }
 SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
     "attention": [
@@ -66,6 +69,12 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "rms_norm", "affine": False},
         {"type": "rms_norm", "offset": True},
         {"type": "rms_norm", "offset": True, "cast": "llama"},
+    ],
+    "mlp": [
+        EXPERTS | {"top_k": 1, "renormalize": False, "score": "sigmoid", "shared": "gelu"},
+        EXPERTS | {"n_groups": 2, "top_groups": 1, "load_bias_step": 0.01, "balance_loss": 0},
+        EXPERTS | {"expert": CLAMPED, "router_bias": True, "routed_scale": 2},
+        EXPERTS | {"dense_layers": [CLAMPED], "router_z_loss": 1e-3},
     ],
     "residual": [
         {"type": "scaled", "learned": "branch", "scale": 0},

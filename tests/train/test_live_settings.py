@@ -64,6 +64,10 @@ START = {  # where the default is of no account in a run as small as this
     "longrope.original_length": 4,
     "longrope.factors": [1.0, 2.0, 3.0, 4.0],
     "differential.n_heads": 2,
+    "clamped_swiglu.multiple_of": 10,
+    "clamped_swiglu.limit": 0.01,
+    "mixture_of_experts.n_groups": 2,
+    "mixture_of_experts.dense_layers": ["gelu"],
 }
 ELSEWHERE = {  # what must stand elsewhere for a setting to be of account
     "reset_positions": ("model.positions=learned", "data.path=MANY"),
@@ -107,6 +111,8 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "scale": 0.3,
     "gate": "head",
     "learned": "branch",
+    "shared": "gelu",
+    "dense_layers": ["swiglu"],
     "read_bias": 0.5,
     "embedding_scale": 3.0,
     "embedding_norm": "rms_norm",

@@ -27,10 +27,12 @@ class Parameters:
     """How many numbers are trained; what is shared counts once.
 
     `embedding`: token embedding, position table and head matrix; the size that scaling laws use
-    (arXiv:2001.08361) is `non_embedding`. `per_part`: by the slot that owns them.
+    (arXiv:2001.08361) is `non_embedding`. `active`: all but the experts that a token is not
+    sent to. `per_part`: by the slot that owns them.
     """
 
     total: int
+    active: int
     embedding: int
     non_embedding: int
     per_part: dict[str, int]
@@ -76,7 +78,7 @@ def count_flops(model: Model, T: int | None = None) -> Flops:
     gpt, T = build_on_meta(model), T or model.context_length
     in_head = set(gpt.head.modules())
     products = _head_flops(gpt) + sum(
-        2 * module.weight.numel() * module.per_token
+        2 * module.weight.numel() * module.per_token * module.used
         for module in gpt.modules()
         if isinstance(module, Linear) and module not in in_head
     )
@@ -175,7 +177,17 @@ def _count(gpt: nn.Module) -> Parameters:
         per_part[part] = per_part.get(part, 0) + size
         total += size
         embedding += size if id(parameter) in tables else 0
-    return Parameters(total, embedding, total - embedding, per_part)
+    active = round(total - _idle(gpt))
+    return Parameters(total, active, embedding, total - embedding, per_part)
+
+
+def _idle(gpt: nn.Module) -> float:
+    """Count the parameters that a token, on average, leaves unused."""
+    return sum(
+        (1 - module.used) * sum(parameter.numel() for parameter in module.parameters())
+        for module in gpt.modules()
+        if isinstance(module, Linear)
+    )
 
 
 def _part_of(name: str) -> str:

@@ -18,7 +18,8 @@ class Linear(nn.Linear):
     Role `mixing` computes the weights with which a residual mixes its streams, `router` those with
     which a mixture of experts chooses.
     `std`: what its values start with where its paper fixes that; None leaves it to the
-    initialization. `per_token`: how many vectors of a token it multiplies, for counting FLOPs.
+    initialization. `per_token`: how many vectors of a token it multiplies, `used`: the
+    fraction of tokens that it multiplies at all; both for counting.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Linear(nn.Linear):
         super().__init__(d_in, d_out, bias=bias)
         self.role: Role = role
         self.std, self.per_token = std, per_token
+        self.used = 1.0
 
 
 class Embedding(nn.Embedding):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from gptlab.config import Part
 from gptlab.streams import stream_seed
@@ -60,6 +61,13 @@ class Batching(Part):
     @abstractmethod
     def build(self, tokens: np.ndarray, starts: np.ndarray, context_length: int, seed: int) -> Rows:
         """Lay out a text: 1-D ids, perhaps a memory map, and where each document starts in it."""
+
+
+def windows(tokens: np.ndarray, starts: np.ndarray, T: int) -> Batch:
+    """Gather windows of T tokens and of those that follow, from a text or a memory map of it."""
+    views = sliding_window_view(np.asarray(tokens), T + 1)  # copies rows, where indices copy tokens
+    both = views[starts].astype(np.int64)
+    return Batch(both[:, :-1], both[:, 1:])
 
 
 class Epochs(Rows):

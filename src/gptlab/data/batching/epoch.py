@@ -9,7 +9,7 @@ N rows, T context length.
 
 import numpy as np
 
-from gptlab.data.batching import IGNORED, Batch, Batching, Epochs
+from gptlab.data.batching import IGNORED, Batch, Batching, Epochs, windows
 
 
 class Epoch(Batching):
@@ -27,14 +27,18 @@ class Windows(Epochs):
         assert self.n_targets >= context_length, f"{len(tokens)} tokens for {context_length}"
         super().__init__(-(-self.n_targets // context_length), seed)
         self.tokens, self.context_length = tokens, context_length
-        self.offset_T = np.arange(context_length)
 
     def begin(self, bits: np.random.Philox) -> None:
         self.phase = int(bits.random_raw()) % self.n_targets
 
     def gather(self, rows: np.ndarray) -> Batch:
-        turn_NT = rows[:, None] * self.context_length + self.offset_T  # of the ring, from its phase
-        at_NT = (self.phase + turn_NT) % self.n_targets
-        y_NT = self.tokens[at_NT + 1].astype(np.int64)
-        y_NT[turn_NT >= self.n_targets] = IGNORED
-        return Batch(self.tokens[at_NT].astype(np.int64), y_NT)
+        T, turns = self.context_length, rows * self.context_length  # from the phase on
+        starts = (self.phase + turns) % self.n_targets
+        batch = windows(self.tokens, np.minimum(starts, self.n_targets - T), T)
+        for i in np.flatnonzero((starts > self.n_targets - T) | (turns > self.n_targets - T)):
+            turn_T = turns[i] + np.arange(T)  # around the ring's seam, or beyond its end
+            at_T = (self.phase + turn_T) % self.n_targets
+            batch = batch.map(np.copy)
+            batch.x_NT[i], batch.y_NT[i] = self.tokens[at_T], self.tokens[at_T + 1]
+            batch.y_NT[i, turn_T >= self.n_targets] = IGNORED
+        return batch

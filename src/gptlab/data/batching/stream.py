@@ -7,7 +7,7 @@ N rows, T context length.
 
 import numpy as np
 
-from gptlab.data.batching import Batch, Batching, Rows
+from gptlab.data.batching import Batch, Batching, Rows, windows
 from gptlab.streams import stream_seed
 
 BLOCK = 4096  # rows whose random numbers are drawn together
@@ -26,13 +26,12 @@ class RandomWindows(Rows):
     def __init__(self, tokens: np.ndarray, context_length: int, seed: int):
         self.n_starts = len(tokens) - context_length
         assert self.n_starts > 0, f"{len(tokens)} tokens for windows of {context_length}"
-        self.tokens, self.seed = tokens, seed
-        self.offset_T = np.arange(context_length)
+        self.tokens, self.context_length, self.seed = tokens, context_length, seed
         self._block = -1
 
     def take(self, rows: np.ndarray) -> Batch:
-        at_NT = np.array([self.start_of(int(row)) for row in rows])[:, None] + self.offset_T
-        return Batch(self.tokens[at_NT].astype(np.int64), self.tokens[at_NT + 1].astype(np.int64))
+        starts = np.array([self.start_of(int(row)) for row in rows])
+        return windows(self.tokens, starts, self.context_length)
 
     def start_of(self, row: int) -> int:
         """Where the window of a row starts."""
