@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gptlab.data import Data
 from gptlab.data.corpus import check_lengths, in_fixed_order, prepare, split, tokenize
+from gptlab.data.sources._texts import Texts
 from gptlab.data.sources.shakespeare import SHA256, Shakespeare
 from gptlab.data.sources.text import Text
 from gptlab.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ DOCUMENTS = [f"document {i}: naïve 東京 {'word ' * i}\n" for i in range(30)]
 TINY_SHAKESPEARE = Path(__file__).parents[2] / "../shared/data/tinyshakespeare.txt"
 
 
-class Given(Data):
+class Given(Texts):
     """Text from memory."""
 
     def documents(self) -> list[str]:

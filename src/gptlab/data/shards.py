@@ -45,3 +45,6 @@ class Shards:
             if stop > number * self.each
         ]
         return np.concatenate([np.empty(0, self.dtype), *parts])
+
+
+Tokens = np.ndarray | Shards

@@ -15,7 +15,7 @@ class Settings(Config):
 
 
 def test_variants():
-    assert variant_names(Data) == ["python", "shakespeare", "text"]
+    assert variant_names(Data) == ["prepared", "python", "shakespeare", "text"]
 
 
 @pytest.mark.parametrize("variant", ["python", "shakespeare", "text"])

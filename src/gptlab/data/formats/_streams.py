@@ -19,7 +19,10 @@ FEED = 2**12  # compressed bytes at a time: zstd may make 30,000 of each
 def open_stream(path: str) -> Iterator[BinaryIO]:
     """Open a file for reading what it holds; errors on the way become ValueErrors naming it."""
     try:
-        with _open(path) as stream:
+        with (
+            io.BufferedReader(MeteredFile(path), BUFFER) as file,
+            _unpacked(path, file) as stream,
+        ):
             yield stream
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: damaged or cut short: {error}") from None
@@ -39,9 +42,8 @@ def chunks(stream: BinaryIO, length: int | None = None) -> Iterator[bytes]:
 
 def bom_length(stream: BinaryIO) -> int:
     """Move a stream that is at its start behind a byte order mark; how long that was."""
-    length = len(BOM) if stream.read(len(BOM)) == BOM else 0
-    stream.seek(length)
-    return length
+    is_there = cast(io.BufferedReader, stream).peek(len(BOM)).startswith(BOM)
+    return len(stream.read(len(BOM))) if is_there else 0
 
 
 class Meter:
@@ -59,8 +61,7 @@ class MeteredFile(io.FileIO):
         return n_bytes
 
 
-def _open(path: str) -> BinaryIO:
-    file = io.BufferedReader(MeteredFile(path), BUFFER)
+def _unpacked(path: str, file: BinaryIO) -> BinaryIO:
     if path.lower().endswith(".gz"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
     if path.lower().endswith(".zst"):
@@ -103,7 +104,3 @@ class ZstdReader(io.RawIOBase):
         self.fed = b""
         if self.frame.eof:
             self.fed, self.frame = self.frame.unused_data, None
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()

@@ -30,12 +30,13 @@ def _values(stream: BinaryIO, path: str) -> Iterator[Any]:
     bom_length(stream)
     utf8 = getincrementaldecoder("utf-8")("surrogateescape")
     buffer, needed = "", 0
-    opening = True
+    opening, is_list = True, False
     for chunk in chunks(stream):
         buffer += utf8.decode(chunk)
         if opening:
-            buffer = buffer.lstrip().removeprefix("[")
-            opening = not buffer
+            buffer = buffer.lstrip()
+            opening, is_list = not buffer, buffer.startswith("[")
+            buffer = buffer.removeprefix("[")
         if len(buffer) < needed:
             continue
         at = 0
@@ -49,7 +50,7 @@ def _values(stream: BinaryIO, path: str) -> Iterator[Any]:
         needed = 2 * len(buffer)  # looking again costs as much as what there is
         if needed > 2 * MAX_RECORD:
             raise ValueError(f"{path}: an object longer than {MAX_RECORD:,} bytes, or not JSON")
-    yield from _last_values(buffer, path)
+    yield from _last_values(buffer, is_list, path)
 
 
 def _value(buffer: str, at: int) -> tuple[Any, int]:
@@ -59,7 +60,7 @@ def _value(buffer: str, at: int) -> tuple[Any, int]:
     return DECODER.raw_decode(buffer, start.end())
 
 
-def _last_values(buffer: str, path: str) -> Iterator[Any]:
+def _last_values(buffer: str, is_list: bool, path: str) -> Iterator[Any]:
     """Decode what is left at the end of the file."""
     at = 0
     while buffer[at:].strip(" \t\r\n,]"):
@@ -68,3 +69,5 @@ def _last_values(buffer: str, path: str) -> Iterator[Any]:
         except (JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{path}: not JSON, or cut short: {error}") from None
         yield value
+    if is_list and not buffer[at:].strip().endswith("]"):
+        raise ValueError(f"{path}: cut short: its list has no end")

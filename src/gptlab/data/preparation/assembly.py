@@ -19,7 +19,8 @@ class SplitWriter:
     """Writes the shards of a split: every one is full but the last."""
 
     def __init__(self, folder: Path, split: Split, dtype: np.dtype, shard_size: int):
-        self.folder, self.split, self.dtype, self.shard_size = folder, split, dtype, shard_size
+        self.folder, self.dtype, self.shard_size = folder, dtype, shard_size
+        self.split: Split = split
         self.tokens = self.documents = self.text_bytes = 0
         self.shards: list[Shard] = []
         self._begin()

@@ -2,20 +2,22 @@
 
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gptlab.data import formats
-from gptlab.data.formats import Reading
+from gptlab.data.formats import Fragment, Reading, Span
 from gptlab.data.formats._streams import Meter
 from gptlab.data.preparation.part import FRAGMENT
 from gptlab.data.preparation.source import Piece, Source
 from gptlab.data.prepared import DOCUMENT
 from gptlab.tokenizer import Encoder
 
-SAMPLE = 2**18  # bytes of text, from each of
+SAMPLE = 2**21  # bytes of text that are read, and
+ENCODED = 2**17  # that are encoded, from each of
 PLACES = (0.0, 0.5, 1.0)  # these places of the source
 MARGIN = 1.1  # of the disk
 
@@ -71,27 +73,30 @@ def check_disk(wanted: Estimate, out: Path, share_left: float) -> None:
         )
 
 
-def _sample(piece: Piece, reading: Reading, encoder: Encoder) -> tuple[float, int, int, int, float]:
+def _sample(
+    piece: Piece, reading: Reading, encoder: Encoder
+) -> tuple[float, int, int, float, float]:
     """Bytes of the source that were read, bytes of text, documents, tokens, seconds to encode."""
-    before, text_bytes, documents, texts = Meter.n_bytes, 0, 0, list[str]()
-    is_whole, counts_itself = True, True
-    for span in piece.spans:
-        counts_itself &= span.format in ("text", "parquet") and not span.path.endswith(
-            formats.PACKED
-        )
-        for fragment in formats.fragments(span, reading):
-            text_bytes += len(fragment.text.encode())
-            documents += fragment.last
-            texts.append(fragment.text)
-            if text_bytes >= SAMPLE:
-                is_whole = False
-                break
-        if not is_whole:
+    before, text_bytes, documents = Meter.n_bytes, 0, 0
+    texts, n_encoded, read = list[str](), 0, piece.size
+    for span, fragment in _fragments(piece, reading):
+        text_bytes += len(fragment.text.encode())
+        documents += fragment.last
+        if n_encoded < ENCODED:
+            texts.append(fragment.text[: ENCODED - n_encoded])
+            n_encoded += len(texts[-1].encode())
+        if text_bytes >= SAMPLE:
+            is_plain = span.format in ("text", "parquet") and not span.path.endswith(formats.PACKED)
+            read = text_bytes if is_plain else Meter.n_bytes - before
             break
-    read = piece.size if is_whole else text_bytes if counts_itself else Meter.n_bytes - before
-    cut = [text[: SAMPLE // 4] for text in texts]
     began = time.perf_counter()
-    ids = encoder.encode_all(cut)
-    seconds = (time.perf_counter() - began) * sum(map(len, texts)) / max(1, sum(map(len, cut)))
-    tokens = sum(map(len, ids)) * sum(map(len, texts)) / max(1, sum(map(len, cut)))
-    return float(read), text_bytes, documents, int(tokens), seconds
+    n_tokens = sum(map(len, encoder.encode_all(texts)))
+    seconds = time.perf_counter() - began
+    scale = text_bytes / max(1, n_encoded)
+    return float(read), text_bytes, documents, n_tokens * scale, seconds * scale
+
+
+def _fragments(piece: Piece, reading: Reading) -> Iterator[tuple[Span, Fragment]]:
+    for span in piece.spans:
+        for fragment in formats.fragments(span, reading):
+            yield span, fragment

@@ -6,6 +6,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -109,10 +110,8 @@ class Writer:
 
     def __exit__(self, *exception: object) -> None:
         for path, file in self.open.values():
-            try:
+            with suppress(OSError):  # a full disk refuses again what it refused before
                 file.close()
-            except OSError:  # a full disk refuses again what it refused before
-                pass
             path.unlink(missing_ok=True)
 
     def add(self, found: list[Fragment], ids: list[np.ndarray], ending: tuple[int, ...]) -> None:

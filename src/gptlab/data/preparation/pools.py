@@ -6,7 +6,7 @@ after time is an error. Workers end by themselves when whoever started them is g
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -20,11 +20,12 @@ from gptlab.data.preparation.tokenizers import open_tokenizer
 from gptlab.tokenizer import Encoder
 
 Event = Progress | tuple[int, Mark]  # a part is whole: its piece's number, its mark
+Events = Generator[Event, None, None]
 Warn = Callable[[str], None]
 ATTEMPTS = 3  # at a piece whose workers die
 
 
-def in_this_process(work: Work, pieces: Iterator[Piece], encoder: Encoder) -> Iterator[Event]:
+def in_this_process(work: Work, pieces: Iterator[Piece], encoder: Encoder) -> Events:
     """Do one piece after the other here."""
     for piece in pieces:
         told: list[Progress] = []
@@ -35,7 +36,7 @@ def in_this_process(work: Work, pieces: Iterator[Piece], encoder: Encoder) -> It
 
 def in_processes(
     work: Work, pieces: Iterator[Piece], tokenizer: Path, workers: int, warn: Warn
-) -> Iterator[Event]:
+) -> Events:
     """Do pieces in so many processes; what is done comes in any order."""
     crew = _Crew(work, tokenizer, warn)
     try:

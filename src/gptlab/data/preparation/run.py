@@ -20,7 +20,7 @@ from gptlab.data.preparation.documents import NOWHERE, TRAIN, VAL, Documents
 from gptlab.data.preparation.estimate import Estimate, check_disk, estimate
 from gptlab.data.preparation.folder import WorkFolder
 from gptlab.data.preparation.part import Mark, Part, Progress, Work
-from gptlab.data.preparation.pools import Event, in_processes, in_this_process
+from gptlab.data.preparation.pools import Events, in_processes, in_this_process
 from gptlab.data.preparation.source import Piece, Source, open_source
 from gptlab.data.preparation.tokenizers import open_tokenizer
 from gptlab.data.prepared import MANIFEST, TOKENIZER, Manifest, PreparedSet
@@ -85,7 +85,7 @@ class Listener(Protocol):
 
 
 def prepare(options: Options, listener: Listener) -> PreparedSet:
-    """Prepare a source. Raises ValueError for a user's mistake, and for a source that is damaged."""
+    """Prepare a source. Raises ValueError for a mistake of the user's and for bad text."""
     options.check()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers share the cores, not threads
     tokenizer, encoder = open_tokenizer(options.tokenizer)
@@ -128,7 +128,7 @@ def _events(
     encoder: Encoder,
     workers: int,
     listener: Listener,
-) -> Iterator[Event]:
+) -> Events:
     if options.ray is not None:
         from gptlab.data.preparation.on_ray import on_ray
 
@@ -271,7 +271,7 @@ def _places(
         what = "validation" if n_val == 0 else "training"
         given = f"--val-fraction={options.fraction}" if options.fraction else "--val-docs"
         raise ValueError(
-            f"{options.source}: none of its {n_kept} documents is left for {what} ({given}); choose "
-            "--val-docs between 1 and the number of documents, or give more of them"
+            f"{options.source}: none of its {n_kept} documents is left for {what} ({given}); "
+            "choose --val-docs between 1 and the number of documents, or give more of them"
         )
     return places, rule

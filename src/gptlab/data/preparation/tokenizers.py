@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gptlab.config import find_variant, variant_names
+from gptlab.config import variant_names
 from gptlab.plain_yaml import read_yaml_file
 from gptlab.tokenizer import FILE, Encoder, Tokenizer
 
@@ -26,7 +26,7 @@ def open_tokenizer(given: str) -> tuple[Tokenizer, Encoder]:
 
 def _recognised(folder: Path) -> tuple[Tokenizer, Encoder]:
     """Find the settings under which a tokenizer.json is what was saved."""
-    variants = [find_variant(Tokenizer, name)() for name in variant_names(Tokenizer)]
+    variants = [Tokenizer.parse(name) for name in variant_names(Tokenizer)]
     others = [bpe.but(pattern="gpt4") for bpe in variants if bpe.variant == "bpe"]
     for tokenizer in variants + others:
         try:
