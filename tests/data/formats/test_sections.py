@@ -1,6 +1,7 @@
 """Sections: the same places however the bytes arrive, and all the bytes."""
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_sections_do_not_depend_on_chunks(name: str):
     for _ in range(20):
         cuts = sorted(draw.randrange(len(content) + 1) for _ in range(draw.randrange(40)))
         edges = [0, *cuts, len(content)]
-        chunks = [content[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        chunks = [content[a:b] for a, b in pairwise(edges)]
         assert list(sections(chunks)) == whole
 
 

@@ -70,7 +70,7 @@ def prepare(tmp_path: Path, tok: Path, monkeypatch: pytest.MonkeyPatch) -> Prepa
 
     def prepare(source: object, **options: Any) -> PreparedSet:
         prepare.listener = Silent()  # pyright: ignore[reportFunctionMemberAccess]
-        given = {
+        given: dict[str, Any] = {
             "source": str(source),
             "tokenizer": str(tok),
             "out": tmp_path / f"out-{next(count)}",

@@ -12,7 +12,7 @@ import pytest
 
 from gptlab.data.preparation import documents as documents_module
 from gptlab.data.preparation import part, source
-from gptlab.data.prepared import PreparedSet
+from gptlab.data.prepared import PreparedSet, Split
 from gptlab.tokenizer import Encoder
 from gptlab.tokenizer.bpe import BPE
 from gptlab.tokenizer.byte import Byte
@@ -47,7 +47,8 @@ def plainly(texts: list[str], encoder: Encoder) -> tuple[list[int], list[int], l
 
 
 def assert_holds(prepared: PreparedSet, train: list[str], val: list[str]) -> None:
-    for split, texts in (("train", train), ("val", val)):
+    expected: dict[Split, list[str]] = {"train": train, "val": val}
+    for split, texts in expected.items():
         ids, starts, n_bytes = plainly(texts, prepared.encoder)
         tokens, records = prepared.tokens(split), prepared.documents(split)
         assert tokens[:].tolist() == ids

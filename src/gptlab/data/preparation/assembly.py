@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gptlab import files
-from gptlab.data.preparation.documents import TRAIN, Documents, blocks
+from gptlab.data.preparation.documents import TRAIN, VAL, Documents, blocks
 from gptlab.data.preparation.part import FIRST, FRAGMENT, Mark, Part
 from gptlab.data.prepared import DOCUMENT, Contents, Shard, Split
 
@@ -18,8 +18,8 @@ AT_ONCE = 2**22  # tokens
 class SplitWriter:
     """Writes the shards of a split: every one is full but the last."""
 
-    def __init__(self, folder: Path, split: Split, dtype: np.dtype, shard_size: int):
-        self.folder, self.dtype, self.shard_size = folder, dtype, shard_size
+    def __init__(self, folder: Path, split: Split, shard_size: int):
+        self.folder, self.shard_size = folder, shard_size
         self.split: Split = split
         self.tokens = self.documents = self.text_bytes = 0
         self.shards: list[Shard] = []
@@ -83,16 +83,21 @@ def assemble(
     parts: list[tuple[Part, Mark]],
     documents: Documents,
     places: np.ndarray,
-    writers: dict[int, SplitWriter],
+    folder: Path,
+    dtype: np.dtype,
+    shard_size: int,
 ) -> dict[Split, Contents]:
     """Write the shards. Raises ValueError for a part that is not what was written.
 
-    places: of every document, NOWHERE, or the key of its writer.
+    places: of every document, NOWHERE, TRAIN or VAL.
     """
     n_bytes, n_documents = documents.mapped()["bytes"], 0
+    writers: dict[int, SplitWriter] = {}
     try:
+        writers[TRAIN] = SplitWriter(folder, "train", shard_size)
+        writers[VAL] = SplitWriter(folder, "val", shard_size)
         for part, mark in parts:
-            for records, tokens in _checked(part, mark, writers[TRAIN].dtype):
+            for records, tokens in _checked(part, mark, dtype):
                 document = np.cumsum((records["flags"] & FIRST) > 0) + n_documents - 1
                 n_documents = int(document[-1]) + 1
                 place = places[document]

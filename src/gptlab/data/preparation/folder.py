@@ -76,9 +76,12 @@ class WorkFolder:
             ) from error
 
     def remove(self) -> None:
-        """Remove all but the prepared set."""
-        (self.path / PLAN).unlink()  # from here on, this is a finished set
-        files.remove(self.path)
+        """Remove all but the prepared set, last of all what tells whose work it was."""
+        for path in self.path.iterdir():
+            if path.name != PLAN:
+                files.remove(path)
+        (self.path / PLAN).unlink()
+        self.path.rmdir()
 
     def _compare(self) -> None:
         try:

@@ -15,7 +15,7 @@ import gptlab
 from gptlab import files, machine
 from gptlab.data.corpus import BLANK_LINE
 from gptlab.data.formats import Errors, Reading
-from gptlab.data.preparation.assembly import SplitWriter, assemble
+from gptlab.data.preparation.assembly import assemble
 from gptlab.data.preparation.documents import NOWHERE, TRAIN, VAL, Documents
 from gptlab.data.preparation.estimate import Estimate, check_disk, estimate
 from gptlab.data.preparation.folder import WorkFolder
@@ -117,7 +117,7 @@ def prepare(options: Options, listener: Listener) -> PreparedSet:
         _refuse_changes(folder, options, source, encoder)
         listener.say("writing the shards")
         _finish(options, source, done, tokenizer, encoder, work, dtype)
-        folder.remove()
+    folder.remove()
     return PreparedSet.open(options.out)
 
 
@@ -217,11 +217,7 @@ def _finish(
     for stale in [*out.glob("train-*"), *out.glob("val-*")]:
         stale.unlink()
     encoder.save(out / TOKENIZER)
-    writers = {
-        TRAIN: SplitWriter(out, "train", dtype, options.shard_size),
-        VAL: SplitWriter(out, "val", dtype, options.shard_size),
-    }
-    contents = assemble(parts, documents, places, writers)
+    contents = assemble(parts, documents, places, out, dtype, options.shard_size)
     manifest = Manifest(
         source=options.source,
         source_files=len(source.files),

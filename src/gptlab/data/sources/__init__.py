@@ -1,8 +1,9 @@
 """Where text comes from: sources of documents, and sets that were prepared before.
 
-Contract: `prepare(tokenizer)` gives an encoder and the token ids of both splits, `tokenize(encoder)`
-the same with an encoder that is there already. `tokenizer(asked)` tells which one `prepare` takes.
-Sources of documents inherit all that from `_texts.Texts`, and give texts by `documents()`.
+Contract: `prepare(tokenizer)` gives an encoder and the token ids of both splits,
+`tokenize(encoder)` the same by an encoder that is there already, and `tokenizer(asked)` tells which
+tokenizer `prepare` takes. Sources of documents inherit all that from `_texts.Texts`, and give texts
+by `documents()`.
 """
 
 from abc import abstractmethod

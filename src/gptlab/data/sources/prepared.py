@@ -34,8 +34,8 @@ class Prepared(Data):
         manifest = self.opened.manifest
         if encoder.fingerprint() != manifest.tokenizer_sha256:
             raise ValueError(
-                f"{self.name} was prepared with another tokenizer ({manifest.tokenizer_sha256[:12]}) "
-                f"than this one ({encoder.fingerprint()[:12]}); prepare the text with this one"
+                f"{self.name} was prepared with the tokenizer {manifest.tokenizer_sha256[:12]}, "
+                f"this one is {encoder.fingerprint()[:12]}; prepare the text with this one"
             )
         val = self.opened.tokens("val")
         first = len(encoder.bytes_of(int(val[:1][0]))) if len(val) else 0
