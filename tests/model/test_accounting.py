@@ -71,6 +71,17 @@ MODELS = {
     "gate": small(**attention(gate="elementwise", bias=True)),
     "head_gate": small(**attention(gate="head", value_residual=True)),
     "differential": small(attention={"type": "differential", "n_heads": 2}),
+    "gated_delta": small(attention={"type": "gated_delta", "n_heads": 4, "n_key_heads": 2}),
+    "linear": small(attention={"type": "linear", "n_heads": 4}),
+    "latent": small(attention={"type": "latent", "n_heads": 4, "d_query_latent": 12}),
+    "chunk": small(**attention(chunk=5)),
+    "shared": small(
+        attention={
+            "type": "alternating",
+            "of": [attention()["attention"], attention(share_kv=True)["attention"]],
+            "last": attention(n_kv_heads=2)["attention"],
+        }
+    ),
     "sinks": small(**attention(sinks=True)),
     "softcap": small(**attention(n_kv_heads=2, softcap=2.0, sinks=True)),
     "alternating": small(
@@ -126,6 +137,13 @@ def test_scores_count_the_keys_that_are_seen():
         assert flops.scores * T == pytest.approx(3 * 4 * 32 * seen)  # layers, 2 products, d_model
         assert flops.forward == flops.products + flops.scores
         assert flops.training == 3 * flops.forward
+
+
+@pytest.mark.parametrize("name", ["gated_delta", "linear"])
+def test_a_state_costs_the_same_whatever_it_has_read(name: str):
+    flops = count_flops(MODELS[name])
+    assert flops.scores == count_flops(MODELS[name], T=1).scores > 0
+    assert flops.training_palm == flops.training
 
 
 def test_flops_of_gpt2():

@@ -19,8 +19,10 @@ from gptlab.parts.attention import Attention
 from gptlab.parts.head import Head
 from gptlab.parts.initialization import Initialization
 from gptlab.parts.mlp import MLP
+from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
-from gptlab.parts.positions import Positions
+from gptlab.parts.norm.layer_norm import LayerNorm
+from gptlab.parts.positions import Positions, PositionScheme
 from gptlab.parts.residual import Residual
 from gptlab.parts.scaling import Scaling
 
@@ -28,17 +30,23 @@ Tiny = Callable[..., Model]
 Parts = dict[str, Any]
 
 LOCAL = {"type": "grouped_query", "n_heads": 6, "n_kv_heads": 2, "window": 5}
+CHUNKED = {"type": "grouped_query", "n_heads": 4, "chunk": 5}
+LATENT = {"type": "latent", "n_heads": 3}
 OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
+DELTA = {"type": "gated_delta", "n_heads": 4, "n_key_heads": 2, "d_key": 6}
+HYBRID = {"type": "alternating", "of": [DELTA, "grouped_query"]}
 CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
 EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
-REQUIRED: dict[str, Parts] = {
+REQUIRED: dict[str, Parts] = {  # by variant; with the slot where two have one of this name
     "alternating": {"of": [LOCAL, "grouped_query"]},
-    "linear": {"factor": 3},
+    "latent": {"n_heads": 3},  # heads wide enough for half of `d_rope` to be turned
+    "scaling.linear": {"factor": 3},
     "ntk": {"factor": 3},
     "dynamic_ntk": {"original_length": 6},
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
+    "gated_delta": {"n_heads": 4},  # one of the 6 reads so little that its norm is of rounding
     "longrope": {"original_length": 6, "factors": [1.5, 3]},
     "mixture_of_experts": {"n_experts": 4},  # few enough for each to get one of the few tokens
 }
@@ -54,7 +62,16 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_over": "width"},
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
         {"type": "differential", "n_kv_heads": 2, "window": 5},
+        {"type": "differential", "qk_norm": "rms_norm", "positions": "rotary"},
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
+        HYBRID,
+        {"type": "gated_delta", "decay": False, "negative_eigenvalues": True, "convolution": 1},
+        {"type": "linear", "n_heads": 4, "divide": "norm"},
+        {"type": "linear", "n_heads": 4, "feature_map": "identity", "divide": "norm"},
+        {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},
+        {"type": "alternating", "of": [CHUNKED, "grouped_query"]},
+        {"type": "alternating", "of": [LOCAL], "last": LATENT | {"d_query_latent": 20}},
+        LATENT | {"window": 5, "d_latent": 20, "d_rope": 4, "d_value": 10},
     ],
     "positions": [
         {"type": "rotary", "layout": "interleaved"},
@@ -89,7 +106,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
 
 def variants(name: str, slot: Any) -> list[Parts]:
     """Every variant of a slot, and settings of it that take another path."""
-    by_name = [{"type": variant} | REQUIRED.get(variant, {}) for variant in variant_names(slot)]
+    by_name = [
+        {"type": variant} | REQUIRED.get(variant, {}) | REQUIRED.get(f"{name}.{variant}", {})
+        for variant in variant_names(slot)
+    ]
     return by_name + SETTINGS_WORTH_IT.get(name, [])
 
 
@@ -100,10 +120,22 @@ OTHER_SLOTS = {
     "head": Head,
     "initialization": Initialization,
 }
+
+
+def go_together(attention: Parts, positions: Parts) -> bool:
+    """Whether some layer takes the model's positions, if these act inside of attention."""
+    scheme = Positions.parse(positions).build(48, 24)
+    needs = Needs(48, 2, 24, 0.0, LayerNorm(), PositionScheme())
+    for layer in range(needs.n_layers):
+        Attention.parse(attention).build(needs, layer)
+    return scheme.marks_embeddings() or positions["type"] == "none" or "positions" in needs.used
+
+
 CASES: list[Parts] = [
     {"attention": attention, "positions": positions}
     for attention in variants("attention", Attention)
     for positions in variants("positions", Positions)
+    if go_together(attention, positions)
 ]
 CASES += [{name: part} for name, slot in OTHER_SLOTS.items() for part in variants(name, slot)]
 CASES += [

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,9 @@ import pytest
 from gptlab import machine
 from gptlab.config import Config, Part, find_variant, variant_names
 from gptlab.data.sources import python, shakespeare
+from gptlab.model.accounting import build_on_meta
 from gptlab.parts.norm.layer_norm import LayerNorm
+from gptlab.recipes import find_recipe
 from gptlab.train import environment
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import start_run
@@ -40,7 +42,7 @@ BASE = (  # four steps in which everything happens that can
     "model.positions=rotary",
     "name=base",
 )
-START = {  # where the default is of no account in a run as small as this
+START = {  # where the default is of no account in a run as small as this; slots as in contracts
     "wsd.decay": 0.9,
     "bpe.vocab_size": 280,
     "swiglu.multiple_of": 10,
@@ -53,7 +55,7 @@ START = {  # where the default is of no account in a run as small as this
     "text.path": "FILE",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
-    "linear.factor": 2.0,
+    "scaling.linear.factor": 2.0,
     "ntk.factor": 2.0,
     "dynamic_ntk.factor": 2.0,
     "dynamic_ntk.original_length": 4,
@@ -64,26 +66,33 @@ START = {  # where the default is of no account in a run as small as this
     "longrope.original_length": 4,
     "longrope.factors": [1.0, 2.0, 3.0, 4.0],
     "differential.n_heads": 2,
+    "gated_delta.n_heads": 2,
+    "attention.linear.n_heads": 2,
+    "latent.n_heads": 2,
+    "latent.d_rope": 8,
     "clamped_swiglu.multiple_of": 10,
     "clamped_swiglu.limit": 0.01,
     "mixture_of_experts.n_groups": 2,
     "mixture_of_experts.dense_layers": ["gelu"],
 }
 ELSEWHERE = {  # what must stand elsewhere for a setting to be of account
+    "positions": ("model.positions=none",),  # with positions of its own in every layer
     "reset_positions": ("model.positions=learned", "data.path=MANY"),
 }
 BESIDE = {  # what must stand beside a setting for it to be of account
     "proportional": ("fraction", 0.5),
     "qk_norm_over": ("qk_norm", "rms_norm"),
     "qk_norm_after_rotation": ("qk_norm", "rms_norm"),
+    "feature_map": ("divide", "norm"),
 }
 NO_PLACE = {  # parts that a slot refuses in this place
     "attention.positions": {"learned", "sinusoidal"},
-    "0.positions": {"learned", "sinusoidal"},
 }
 SEEN_ELSEWHERE = (  # endings of settings that this run cannot show
     ".cast",  # the same in float32: tests/parts/norm/test_norms.py
     ".of.0.value_residual",  # the first layer has nothing to mix in: its values are the ones mixed
+    ".last.value_residual",  # refused, since the first layer shares no values
+    ".share_kv",  # refused in a first layer: tests/parts/attention/test_sharing.py
 )
 VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and RUN are places
     "name": "another",
@@ -95,13 +104,22 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "sample_prompt": "class ",
     "vocab_size": 512,
     "n_kv_heads": 1,
+    "n_key_heads": 1,
+    "d_key": 3,
     "window": 3,
+    "chunk": 3,
+    "d_latent": 6,
+    "d_query_latent": 6,
+    "d_nope": 6,
+    "d_rope": 2,
+    "d_value": 6,
     "qk_norm": "rms_norm",
     "d_ff": 24,
     "softcap": 2.0,
     "adamw_lr": 0.5,
     "path": "OTHER",
     "of": [{"type": "grouped_query", "n_heads": 2}],
+    "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
     "scaling": {"type": "linear", "factor": 2},
     "original_length": 4,
@@ -141,14 +159,25 @@ class Group:
         return f"{self.path or 'recipe'}={self.config.__module__.rpartition('.')[2]}"
 
 
-def groups(config: type[Config], path: str = "", settings: tuple[str, ...] = ()) -> Iterator[Group]:
-    """Find a group and all those below it; a part is not looked for inside of itself."""
+def groups(
+    config: type[Config],
+    path: str = "",
+    settings: tuple[str, ...] = (),
+    above: tuple[type[Part], ...] = (),
+) -> Iterator[Group]:
+    """Find a group and all those below it.
+
+    A part is not looked for inside of itself, and what a part of its own slot holds is left alone:
+    its parts in turn are looked at where it stands by itself.
+    """
     yield Group(path, settings, config)
+    if len(above) > len(set(above)):
+        return
     for name, field in config.model_fields.items():
         place = f"{path}.{name}" if path else name
         for inner in classes_in(field.annotation):
             if not issubclass(inner, Part):
-                yield from groups(inner, place, settings)
+                yield from groups(inner, place, settings, above)
                 continue
             is_list = get_origin(field.annotation) is tuple
             for variant in variant_names(inner):
@@ -156,8 +185,9 @@ def groups(config: type[Config], path: str = "", settings: tuple[str, ...] = ())
                     continue
                 found = find_variant(inner, variant)
                 if found is not config:
-                    chosen = choose(f"{place}.0" if is_list else place, variant)
-                    yield from groups(found, chosen[0].partition("=")[0], settings + chosen)
+                    chosen = choose(f"{place}.0" if is_list else place, inner, variant)
+                    where = chosen[0].partition("=")[0]
+                    yield from groups(found, where, settings + chosen, (*above, inner))
 
 
 def classes_in(annotation: Any) -> Iterator[type[Config]]:
@@ -167,13 +197,27 @@ def classes_in(annotation: Any) -> Iterator[type[Config]]:
         yield from classes_in(argument)
 
 
-def choose(place: str, variant: str) -> tuple[str, ...]:
+def choose(place: str, slot: type[Part], variant: str) -> tuple[str, ...]:
     """Write the assignment that puts a variant in a place, with the values it starts from."""
-    starts = {key.partition(".")[2]: v for key, v in START.items() if key.startswith(f"{variant}.")}
+    names = (f"{variant}.", f"{slot.__module__.rpartition('.')[2]}.{variant}.")
+    starts = {key.rpartition(".")[2]: v for key, v in START.items() if key.startswith(names)}
     return (f"{place}={json.dumps({'type': variant, **starts})}",)
 
 
-GROUPS = list(groups(Recipe))
+def without_idle_positions(group: Group) -> Group:
+    """Take the model's positions away where no layer would take them, which is refused."""
+    recipe = find_recipe("shakespeare")
+    small = ("model.d_model=16", "model.attention.n_heads=2", "model.positions=rotary")
+    try:
+        build_on_meta(recipe.override([*small, *group.settings]).resolved().model)
+    except ValueError as error:
+        if str(error).startswith("model.positions="):
+            return replace(group, settings=(*group.settings, "model.positions=none"))
+    return group
+
+
+BY_PLACE = {str(group): group for group in groups(Recipe)}  # one for each place
+GROUPS = [without_idle_positions(group) for group in BY_PLACE.values()]
 
 
 @pytest.fixture(scope="module")

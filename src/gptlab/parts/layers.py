@@ -45,13 +45,26 @@ class Embedding(nn.Embedding):
         self.role: Role = role
 
 
-class Vector(nn.Module):
-    """A learned vector that starts as N(0, std), whatever the initialization part says."""
+class Drawn(nn.Module, ABC):
+    """A module that draws the start of its `weight` itself, whatever the initialization says."""
+
+    weight: nn.Parameter
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Draw the first values of `weight`, on the CPU in float32."""
+
+
+class Vector(Drawn):
+    """A learned vector that starts as N(0, std)."""
 
     def __init__(self, width: int, std: float):
         super().__init__()
         self.std = std
         self.weight = nn.Parameter(torch.zeros(width))
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return torch.empty(self.weight.shape).normal_(0.0, self.std, generator=generator)
 
     def forward(self) -> Tensor:
         return self.weight
