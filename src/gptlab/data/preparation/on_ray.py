@@ -6,6 +6,7 @@ path. Parts, and so shards and manifest, are the same bytes as without Ray.
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from gptlab.data.extras import needed
@@ -26,12 +27,13 @@ def on_ray(work: Work, pieces: Iterator[Piece], tokenizer: Path, address: str) -
         raise ValueError(f"--ray={address}: no such cluster: {reason}") from None
     try:
         task = ray.remote(max_retries=3)(_make_part)
-        absolute = (_absolute(work), str(tokenizer.resolve()))
+        folder = str(Path(work.folder).resolve())
+        arguments = (replace(work, folder=folder), str(tokenizer.resolve()))
         most = 2 * int(ray.cluster_resources().get("CPU", 1))  # so many wait for their turn
         running = {}
         while True:
             while len(running) < most and (piece := next(pieces, None)) is not None:
-                running[task.remote(*absolute, piece)] = piece.number
+                running[task.remote(*arguments, piece)] = piece.number
             if not running:
                 return
             (done,), _ = ray.wait(list(running))
@@ -44,10 +46,6 @@ def on_ray(work: Work, pieces: Iterator[Piece], tokenizer: Path, address: str) -
             yield number, mark
     finally:
         ray.shutdown()
-
-
-def _absolute(work: Work) -> Work:
-    return Work(**(vars(work) | {"folder": str(Path(work.folder).resolve())}))
 
 
 def _make_part(work: Work, tokenizer: str, piece: Piece) -> tuple[Mark, list[Progress]]:
