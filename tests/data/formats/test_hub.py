@@ -54,7 +54,10 @@ def test_a_split_or_a_data_set_that_is_not_there(folder: Path, tmp_path: Path):
         ("hf:openwebtext", ("Skylion007/openwebtext", None, "train")),
         ("hf:tinystories:validation", ("roneneldan/TinyStories", None, "validation")),
         ("hf:wikitext", ("Salesforce/wikitext", "wikitext-103-raw-v1", "train")),
-        ("hf:wikitext:wikitext-2-raw-v1:test", ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")),
+        (
+            "hf:wikitext:wikitext-2-raw-v1:test",
+            ("Salesforce/wikitext", "wikitext-2-raw-v1", "test"),
+        ),
         ("hf:fineweb-edu", ("HuggingFaceFW/fineweb-edu", "sample-10BT", "train")),
         ("hf:a/b:c", ("a/b", "c", "train")),
         ("hf:a/b::x", ("a/b", None, "x")),

@@ -63,9 +63,8 @@ def tok(tmp_path_factory: pytest.TempPathFactory, documents: list[str]) -> Path:
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, tok: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
+def prepare(tmp_path: Path, tok: Path) -> Prepare:
     """Prepare a source in one process, in a new folder; `prepare.listener` has heard it."""
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     count = iter(range(1000))
 
     def prepare(source: object, **options: Any) -> PreparedSet:

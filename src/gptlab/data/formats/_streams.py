@@ -76,7 +76,7 @@ class ZstdReader(io.RawIOBase):
         self.library: Any = needed("zstandard", "data", f"{path} is compressed by zstandard")
         self.file = file
         self.frame: Any = None
-        self.ready, self.fed = b"", b""
+        self.ready, self.fed = memoryview(b""), b""
 
     def readable(self) -> bool:
         return True
@@ -98,7 +98,7 @@ class ZstdReader(io.RawIOBase):
         if self.frame is None:
             self.frame = self.library.ZstdDecompressor().decompressobj()
         try:
-            self.ready = self.frame.decompress(self.fed)
+            self.ready = memoryview(self.frame.decompress(self.fed))
         except self.library.ZstdError as error:
             raise EOFError(str(error)) from None
         self.fed = b""

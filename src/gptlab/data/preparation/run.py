@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -87,7 +87,11 @@ class Listener(Protocol):
 def prepare(options: Options, listener: Listener) -> PreparedSet:
     """Prepare a source. Raises ValueError for a mistake of the user's and for bad text."""
     options.check()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers share the cores, not threads
+    with _one_thread():
+        return _prepare(options, listener)
+
+
+def _prepare(options: Options, listener: Listener) -> PreparedSet:
     tokenizer, encoder = open_tokenizer(options.tokenizer)
     reading = Reading(options.column, options.separator, options.errors)
     source = open_source(options.source, reading, options.fraction)
@@ -119,6 +123,20 @@ def prepare(options: Options, listener: Listener) -> PreparedSet:
         _finish(options, source, done, tokenizer, encoder, work, dtype)
     folder.remove()
     return PreparedSet.open(options.out)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let the library use one thread: it is workers that share the cores."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _events(
@@ -166,8 +184,11 @@ def _done(work: Work, pieces: list[Piece]) -> dict[int, Mark]:
 
 def _left(pieces: list[Piece], done: dict[int, Mark], limit: int | None) -> Iterator[Piece]:
     """The pieces that are to be done, as long as the documents wanted are not all there."""
+    whole = n_documents = 0  # pieces that are done without a gap, and their documents
     for piece in pieces:
-        if limit is not None and len(_needed(pieces, done, limit)) < len(pieces):
+        while limit is not None and (mark := done.get(whole)) is not None:
+            whole, n_documents = whole + 1, n_documents + mark.documents
+        if limit is not None and n_documents >= limit:
             return
         if piece.number not in done:
             yield piece
