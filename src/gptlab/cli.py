@@ -228,7 +228,7 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn text of any size into shards of tokens; interrupted, the same command goes on."""
-    from gptlab.data.preparation.run import Options
+    from gptlab.data.preparation.options import Options
     from gptlab.show.preparation import show_preparation
 
     show_preparation(

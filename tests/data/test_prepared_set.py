@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gptlab.data.preparation.run import Options, prepare
+from gptlab.data.preparation.options import Options
+from gptlab.data.preparation.run import prepare
 from gptlab.data.prepared import MANIFEST, PreparedSet, is_prepared
 from gptlab.data.shards import Shards
 from gptlab.tokenizer.byte import Byte

@@ -30,7 +30,8 @@ def gptlab(
     def run(*words: object) -> tuple[object, str, str]:
         with pytest.raises(SystemExit) as end:
             cli.main([str(word) for word in words])
-        return end.value.code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
 
     return run
 

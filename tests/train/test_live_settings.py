@@ -21,7 +21,8 @@ import pytest
 
 from gptlab import machine
 from gptlab.config import Config, Part, find_variant, variant_names
-from gptlab.data.preparation.run import Options, prepare
+from gptlab.data.preparation.options import Options
+from gptlab.data.preparation.run import prepare
 from gptlab.data.sources import python, shakespeare
 from gptlab.model.accounting import build_on_meta
 from gptlab.parts.norm.layer_norm import LayerNorm

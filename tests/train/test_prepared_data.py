@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from gptlab.data.batching.epoch import Windows
-from gptlab.data.preparation.run import Options, prepare
+from gptlab.data.preparation.options import Options
+from gptlab.data.preparation.run import prepare
 from gptlab.data.prepared import PreparedSet
 from gptlab.data.shards import Shards
 from gptlab.evaluate.validation import validation_loss

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from gptlab.data.preparation.estimate import Estimate
+from gptlab.data.preparation.options import Options
 from gptlab.data.preparation.part import Progress as Done
-from gptlab.data.preparation.run import Options, prepare
+from gptlab.data.preparation.run import prepare
 from gptlab.data.preparation.source import Source
 from gptlab.data.prepared import Manifest, PreparedSet, Split
 from gptlab.show._print import print_table, rounded

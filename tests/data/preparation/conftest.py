@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gptlab.data.preparation import run
-from gptlab.data.preparation.run import Options
+from gptlab.data.preparation.options import Options
 from gptlab.data.prepared import PreparedSet
 from gptlab.tokenizer.bpe import BPE
 

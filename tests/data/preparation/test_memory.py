@@ -12,7 +12,8 @@ MEASURED = """
 import re, sys
 from pathlib import Path
 from unittest.mock import MagicMock
-from gptlab.data.preparation.run import Options, prepare
+from gptlab.data.preparation.options import Options
+from gptlab.data.preparation.run import prepare
 source, tokenizer, out = sys.argv[1:]
 prepare(Options(source, tokenizer, Path(out), 0.5, workers=1, separator="<>"), MagicMock())
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
