@@ -119,11 +119,18 @@ def diff(a: Target, b: Target) -> None:
 
 
 @verb
-def parts(slot: Annotated[str | None, typer.Argument(help="Only this slot.")] = None) -> None:
+def parts(
+    slot: Annotated[str | None, typer.Argument(help="All about this slot.")] = None,
+    variant: Annotated[str | None, typer.Argument(help="All about this variant of it.")] = None,
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="All about all of them, or of this slot, as Markdown."),
+    ] = False,
+) -> None:
     """List the parts that a model can be made of, with their settings."""
     from gptlab.show.parts import parts as show_parts
 
-    show_parts(slot)
+    show_parts(slot, variant, markdown)
 
 
 @verb

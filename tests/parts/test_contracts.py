@@ -36,6 +36,7 @@ OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
 DELTA = {"type": "gated_delta", "n_heads": 4, "n_key_heads": 2, "d_key": 6}
 HYBRID = {"type": "alternating", "of": [DELTA, "grouped_query"]}
+SHARES = {"type": "normalized", "n_heads": 4, "n_kv_heads": 2, "window": 5}
 CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
 EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
 REQUIRED: dict[str, Parts] = {  # by variant; with the slot where two have one of this name
@@ -69,6 +70,7 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "linear", "n_heads": 4, "divide": "norm"},
         {"type": "linear", "n_heads": 4, "feature_map": "identity", "divide": "norm"},
         {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},
+        {"type": "alternating", "of": [SHARES, SHARES | {"share_kv": True}]},
         {"type": "alternating", "of": [CHUNKED, "grouped_query"]},
         {"type": "alternating", "of": [LOCAL], "last": LATENT | {"d_query_latent": 20}},
         LATENT | {"window": 5, "d_latent": 20, "d_rope": 4, "d_value": 10},
@@ -79,7 +81,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "rotary", "fraction": 0.5, "proportional": True},
         {"type": "sinusoidal", "scale": False},
     ],
-    "head": [{"type": "tied", "softcap": 5.0}, {"type": "untied", "softcap": 5.0}],
+    "head": [
+        {"type": "tied", "softcap": 5.0, "scale": 2.0},
+        {"type": "untied", "softcap": 5.0, "z_loss": 1e-3},
+    ],
     "norm": [
         {"type": "layer_norm", "bias": False},
         {"type": "layer_norm", "affine": False, "bias": False},

@@ -49,8 +49,10 @@ START = {  # where the default is of no account in a run as small as this; slots
     "wsd.decay": 0.9,
     "bpe.vocab_size": 280,
     "swiglu.multiple_of": 10,
+    "normalized_swiglu.multiple_of": 10,
     "geglu.multiple_of": 10,
     "grouped_query.n_heads": 2,
+    "attention.normalized.n_heads": 2,
     "alternating.of": [
         {"type": "grouped_query", "n_heads": 2},
         {"type": "grouped_query", "n_heads": 2, "window": 3},
@@ -120,6 +122,10 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "qk_norm": "rms_norm",
     "d_ff": 24,
     "softcap": 2.0,
+    "z_loss": 0.5,
+    "alpha_scale": 0.5,
+    "s_qk_scale": 0.5,
+    "s_z_scale": 0.5,
     "adamw_lr": 0.5,
     "path": "OTHER",
     "prepared.path": "SECOND_SET",
@@ -139,6 +145,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "read_bias": 0.5,
     "embedding_scale": 3.0,
     "embedding_norm": "rms_norm",
+    "multi_token": {"depth": 1},
 }
 MAY_BE_REFUSED = {"train.device"}  # where there is no such device
 TIMING = {"seconds", "tokens_per_second", "model_flops_utilization"}
@@ -186,7 +193,8 @@ def groups(
         place = f"{path}.{name}" if path else name
         for inner in classes_in(field.annotation):
             if not issubclass(inner, Part):
-                yield from groups(inner, place, settings, above)
+                given = (f"{place}={{}}",) if field.default is None else ()
+                yield from groups(inner, place, settings + given, above)
                 continue
             is_list = get_origin(field.annotation) is tuple
             for variant in variant_names(inner):
@@ -225,7 +233,8 @@ def without_idle_positions(group: Group) -> Group:
     return group
 
 
-BY_PLACE = {str(group): group for group in groups(Recipe)}  # one for each place
+FOUND = sorted(groups(Recipe), key=lambda group: "grouped_query" in "".join(group.settings))
+BY_PLACE = {str(group): group for group in FOUND}  # one for each place, the plainest
 GROUPS = [without_idle_positions(group) for group in BY_PLACE.values()]
 
 
