@@ -47,7 +47,8 @@ def test_ids_are_below_the_vocabulary_size_and_all_of_it_can_be_decoded(encoder:
     assert ids.min() >= 0
     assert ids.max() < encoder.vocab_size
     for id in range(encoder.vocab_size):
-        assert (encoder.bytes_of(id) == b"") == (id == encoder.end_of_text)
+        assert (encoder.bytes_of(id) == b"") == (id in encoder.special.values())
+    assert encoder.end_of_text in [None, *encoder.special.values()]
 
 
 def test_bytes_of_the_tokens_are_the_bytes_of_the_text(encoder: Encoder):
