@@ -68,7 +68,7 @@ def test_pieces_do_not_change_the_tokens(pattern: str, monkeypatch: pytest.Monke
     whole = [encoder.encode(text) for text in texts]
     monkeypatch.setattr(_sections, "SECTION", 3)
     monkeypatch.setattr(bpe, "AT_ONCE", 50)
-    assert len(list(_sections.sections([TEXT]))) > 300
+    assert len(list(_sections.sections(TEXT))) > 300
     for ids, expected in zip(encoder.encode_all(texts), whole, strict=True):
         np.testing.assert_array_equal(ids, expected)
 

@@ -3,7 +3,7 @@
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,6 @@ class Encoder(ABC):
     @abstractmethod
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
         """Encode each document by itself, as ordinary text."""
-
-    def encode_long(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
-        """Encode one text that arrives in chunks, whose ends mean nothing, as ordinary text.
-
-        The arrays together are the ids of the text. Where the tokenizer allows it, no more than a
-        few sections of the text are in memory.
-        """
-        yield self.encode("".join(chunks))
 
     def use_chat(self, chat: Chat) -> None:
         """Take a chat template. Raises ValueError if it needs a special token that is not there."""

@@ -1,12 +1,10 @@
 """Cutting long texts for a byte-pair encoder, so that its tokens stay the same.
 
-Words are encoded one by one, so a text may be cut wherever two of them part anyway. Where the next
-such place is depends on nothing but the text before it: the sections are the same however the text
-arrives, whole or in chunks.
+Words are encoded one by one, so a text may be cut wherever two of them part anyway.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 SECTION = 32_768  # characters, after which the next seam is taken
 LONGEST = 262_144  # characters; a section without a seam is cut here, through a word if need be
@@ -17,41 +15,27 @@ SEAM = re.compile(  # neither pattern lets a word go on from here
 LONG_RUN = re.compile(rf"\S{{{LONG_WORD}}}|\s{{{LONG_WORD}}}")
 
 
-def sections(chunks: Iterable[str]) -> Iterator[str]:
-    """Cut a text, given in chunks of any length, into sections of about `SECTION` characters.
+def sections(text: str) -> Iterator[str]:
+    """Cut a text into sections of about `SECTION` characters.
 
     Encoded one by one, they give the ids of the whole text. The exception is a text without any
     seam in `LONGEST` characters, which is cut all the same: its tokens may differ at that cut from
     those of the whole, never its bytes, and the time for it stays in proportion to its length.
     """
-    held, looked = "", 0
-    for chunk in chunks:
-        held += chunk
-        start = 0
-        while end := _end_of_section(held, start, looked):
-            yield held[start:end]
-            start = end
-        held = held[start:]
-        looked = len(held)
-    if held:
-        yield held
-
-
-def _end_of_section(text: str, start: int, looked: int) -> int | None:
-    """Tell where the section from `start` on ends, None if what follows the text decides.
-
-    `looked`: no seam lies before it.
-    """
-    limit = start + LONGEST
-    seam = SEAM.search(text, max(start + SECTION, looked), limit)
-    if seam:
-        return seam.start()
-    return limit if len(text) > limit else None
+    start = 0
+    while len(text) - start > SECTION:
+        limit = start + LONGEST
+        seam = SEAM.search(text, start + SECTION, limit)
+        end = seam.start() if seam else limit
+        yield text[start:end]
+        start = end
+    if text[start:]:
+        yield text[start:]
 
 
 def short_words(text: str) -> Iterator[str]:
     """Cut very long words, whose cost in training grows with the square of their length."""
-    for section in sections([text]):
+    for section in sections(text):
         start = 0
         for run in LONG_RUN.finditer(section) if _may_have_a_long_run(section) else ():
             yield section[start : run.end()]

@@ -110,28 +110,23 @@ class BPEEncoder(Encoder):
         self.end_of_text = self.n_ordinary
         self.tokens = [*learned, *self.special]
         self.vocab_size = len(self.tokens)
-        for token in self.special.keys() & set(learned):
+        if taken := self.special.keys() & set(learned):
             raise ValueError(
-                f"tokenizer.special: {token!r} is an ordinary token too, which the text has "
+                f"tokenizer.special: {min(taken)!r} is an ordinary token too, which the text has "
                 "taught; spell it in a way that no text does"
             )
         self._bytes = [bytes(BYTE_OF[letter] for letter in token) for token in learned]
         self._tokenizer = build(self.tree())
 
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
+        for text in documents:
+            utf8(text)
         ids: list[list[np.ndarray]] = [[np.array([], np.int64)] for _ in documents]
-        numbered = (
-            (i, section) for i, text in enumerate(documents) for section in sections([text])
-        )
+        numbered = ((i, section) for i, text in enumerate(documents) for section in sections(text))
         for batch in _batches(numbered):
             for i, ids_of_section in self._encode_batch(batch):
                 ids[i].append(ids_of_section)
         return [np.concatenate(parts) for parts in ids]
-
-    def encode_long(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
-        for batch in _batches((0, section) for section in sections(chunks)):
-            for _, ids_of_section in self._encode_batch(batch):
-                yield ids_of_section
 
     def bytes_of(self, id: int) -> bytes:
         return self._bytes[id] if id < self.n_ordinary else b""
@@ -141,8 +136,6 @@ class BPEEncoder(Encoder):
         return describe(self.pattern, self.merges, tuple(special))
 
     def _encode_batch(self, batch: list[tuple[int, str]]) -> Iterator[tuple[int, np.ndarray]]:
-        for _, text in batch:
-            utf8(text)
         texts = [text for _, text in batch]
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for (i, _), encoding in zip(batch, encodings, strict=True):

@@ -1,6 +1,6 @@
 """One token per UTF-8 byte, and end_of_text = 256. Any text can be written down."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -45,9 +45,6 @@ class ByteEncoder(Encoder):
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
         contents = [np.frombuffer(utf8(text), dtype=np.uint8) for text in documents]
         return [content.astype(np.int64) for content in contents]
-
-    def encode_long(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
-        return map(self.encode, chunks)
 
     def bytes_of(self, id: int) -> bytes:
         return bytes([id]) if id < 256 else b""

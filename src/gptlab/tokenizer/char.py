@@ -4,7 +4,7 @@ What the text does not contain cannot be written down, so validation text is loo
 is no end_of_text.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,9 +53,6 @@ class CharEncoder(Encoder):
 
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
         return [self._ids_of(text) for text in documents]
-
-    def encode_long(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
-        return map(self.encode, chunks)
 
     def bytes_of(self, id: int) -> bytes:
         return self._bytes[id]
