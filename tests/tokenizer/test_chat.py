@@ -136,11 +136,11 @@ def test_it_is_saved_loaded_and_part_of_the_fingerprint(encoder: Encoder, tmp_pa
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "not a chat template for it: "),
+        (b"", "not a chat template: "),
         (b"\xff", "not a chat template"),
         (b"[" * 100_000, "nested too deeply"),
         (b"{}", "turns: Field required"),
-        (b'{"turns":{},"template":"{{ 1 }}"}', "template: no setting named 'template'"),
+        (b'{"turns":{},"template":"{{ 1 }}"}', "no setting named 'template'"),
         (b'{"turns":{"user":{"prefix":"","suffix":""},"x":{"prefix":"","suffix":""}}}', "assist"),
         (
             b'{"special":["[X]"],"turns":{"user":{"prefix":"[X]","suffix":""},'
@@ -192,7 +192,7 @@ def test_templates_by_name_and_from_files(tmp_path: Path):
     with pytest.raises(ValueError, match=r"mine.yaml: not a chat template: .*suffix is empty"):
         find_chat(str(file))
     file.write_text(
-        "special: ['[E]']\nturns: {a: {prefix: '', suffix: ''}, assistant: {prefix: '', suffix: 'x'}}"
+        "special: ['[E]']\nturns: {a: {prefix: '', suffix: ''}, assistant: {prefix: '', suffix: x}}"
     )
     with pytest.raises(ValueError, match=r"'\[E\]' is nowhere in the template"):
         find_chat(str(file))

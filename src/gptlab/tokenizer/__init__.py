@@ -74,11 +74,7 @@ class Tokenizer(Part):
         file, chat = Path(folder) / FILE, Path(folder) / CHAT_FILE
         encoder = _load(file, self._restore_exactly, f"not a {self.variant} tokenizer: ")
         if chat.exists():
-            _load(
-                chat,
-                lambda text: encoder.use_chat(Chat.from_json(text)),
-                "not a chat template for it: ",
-            )
+            encoder.use_chat(_load(chat, Chat.from_json, "not a chat template: "), str(chat))
         return encoder
 
     def _restore_exactly(self, text: str) -> Encoder:

@@ -53,16 +53,6 @@ class Chat(Config):
             raise ValueError("turns.assistant.suffix is empty: a reply could not end")
         return self
 
-    def check(self, known: Mapping[str, int]) -> None:
-        """Raise ValueError for a special token that a tokenizer does not have."""
-        for token in self.special:
-            if token not in known:
-                raise ValueError(
-                    f"the chat template uses {token!r}, which the tokenizer does not have as a "
-                    f"special token (it has: {', '.join(known) or 'none'}); train it with "
-                    f"--special '{token}'"
-                )
-
     def spans(self, messages: Sequence[Message], reply: bool) -> Iterator["Span"]:
         """Write down a conversation, as spans of text that are encoded one by one.
 

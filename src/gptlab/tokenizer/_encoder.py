@@ -47,9 +47,15 @@ class Encoder(ABC):
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
         """Encode each document by itself, as ordinary text."""
 
-    def use_chat(self, chat: Chat) -> None:
+    def use_chat(self, chat: Chat, name: str = "the chat template") -> None:
         """Take a chat template. Raises ValueError if it needs a special token that is not there."""
-        chat.check(self.special)
+        for token in chat.special:
+            if token not in self.special:
+                raise ValueError(
+                    f"{name} uses {token!r}, which the tokenizer does not have as a special token "
+                    f"(it has: {', '.join(self.special) or 'none'}); train it with "
+                    f"--special '{token}'"
+                )
         self.chat = chat
 
     def encode_chat(
