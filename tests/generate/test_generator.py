@@ -20,14 +20,17 @@ ARCHITECTURES = {
     "window beyond the context": {"attention": WINDOW | {"window": 99}},
     "window of one": {"attention": WINDOW | {"window": 1}, "positions": "learned"},
     "alternating": {"attention": {"type": "alternating", "of": [WINDOW, FULL]}},
+    "chunks": {"attention": FULL | {"chunk": 5}},
+    "latent": {"attention": {"type": "latent", "n_heads": 4, "window": 7}},
+    "shared": {"attention": {"type": "alternating", "of": [WINDOW, WINDOW | {"share_kv": True}]}},
     "post-norm": {"residual": "post_norm", "mlp": "swiglu"},
     "context of one": {"context_length": 1},
     "odd context": {"context_length": 7},
 }
 
 
-def tokens(model, prompt, max_tokens, n=1, sampler=None, use_cache=True):
-    steps = generate_tokens(model, prompt, n, max_tokens, sampler or Sampler(0), use_cache)
+def tokens(model, prompts, max_tokens, sampler=None, use_cache=True):
+    steps = generate_tokens(model, prompts, max_tokens, sampler or Sampler(0), use_cache)
     return torch.stack(list(steps), dim=1).tolist()
 
 
@@ -51,22 +54,33 @@ def test_the_cache_changes_nothing(build, name, prompt_length):
     prompt = [(7 * i) % 256 for i in range(min(prompt_length, model.context_length))]
     expected = written_out(model, prompt, 3 * T)
     assert len(set(expected)) > 5 or model.context_length == 1  # a loop of a few would hide much
-    assert tokens(model, prompt, 3 * T) == [expected]
-    assert tokens(model, prompt, 3 * T, use_cache=False) == [expected]
+    assert tokens(model, [prompt], 3 * T) == [expected]
+    assert tokens(model, [prompt], 3 * T, use_cache=False) == [expected]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("lengths", [[3, 1, 9], [T, 2, T - 1, 7], [5, T, T, 1]])
+def test_prompts_of_any_lengths_give_what_each_gives_alone(build, name, lengths):
+    model = build(**ARCHITECTURES[name])
+    lengths = [min(length, model.context_length) for length in lengths]
+    prompts = [[(7 * i + length) % 256 for i in range(length)] for length in lengths]
+    expected = [written_out(model, prompt, 3 * T) for prompt in prompts]
+    assert tokens(model, prompts, 3 * T) == expected
+    assert tokens(model, prompts, 3 * T, use_cache=False) == expected
 
 
 @pytest.mark.parametrize("name", ["gpt2", "alternating"])
 def test_samples_are_the_same_without_the_cache(build, name):
     model = build(**ARCHITECTURES[name])
-    with_cache = tokens(model, PROMPT, 3 * T, n=3, sampler=Sampler(seed=4))
-    without = tokens(model, PROMPT, 3 * T, n=3, sampler=Sampler(seed=4), use_cache=False)
+    with_cache = tokens(model, [PROMPT] * 3, 3 * T, sampler=Sampler(seed=4))
+    without = tokens(model, [PROMPT] * 3, 3 * T, sampler=Sampler(seed=4), use_cache=False)
     assert with_cache == without
     assert with_cache[0] != with_cache[1] != with_cache[2]
 
 
 @pytest.mark.parametrize("max_tokens", range(5))
 def test_gives_as_many_tokens_as_asked(build, max_tokens):
-    steps = list(generate_tokens(build(), PROMPT, 2, max_tokens, Sampler(0)))
+    steps = list(generate_tokens(build(), [PROMPT] * 2, max_tokens, Sampler(0)))
     assert [step.shape for step in steps] == [(2,)] * max_tokens
 
 
@@ -75,7 +89,7 @@ def test_the_cache_reads_every_token_once_and_the_head_the_last_only(build):
     read, scored = [], []
     model.embedding.register_forward_hook(lambda _, args, __: read.append(args[0].shape))
     model.head.register_forward_hook(lambda _, args, __: scored.append(args[0].shape))
-    tokens(model, PROMPT, T, n=2)
+    tokens(model, [PROMPT] * 2, T)
     # 5 + 11 tokens fill the context of 16; then half a context, 8 with the new one, is read again
     assert read == [(2, 5), *[(2, 1)] * 11, (2, 8), *[(2, 1)] * 3]
     assert scored == [(2, 1, 32)] * T
@@ -85,16 +99,16 @@ def test_caches_are_no_larger_than_the_text(build, monkeypatch):
     model = build()
     capacities = []
     monkeypatch.setattr(model, "new_caches", lambda size: capacities.append(size))
-    next(generate_tokens(model, PROMPT, 1, 3, Sampler(0)))
+    next(generate_tokens(model, [PROMPT, PROMPT[1:]], 3, Sampler(0)))
     assert capacities == [8]
 
 
 def test_dropout_is_off_and_comes_back(build):
     model, quiet = build(dropout=0.5).train(), build()
-    steps = generate_tokens(model, PROMPT, 1, 20, Sampler(0))
+    steps = generate_tokens(model, [PROMPT], 20, Sampler(0))
     first = next(steps)
     assert not model.training
-    assert [first, *steps] == [*generate_tokens(quiet, PROMPT, 1, 20, Sampler(0))]
+    assert [first, *steps] == [*generate_tokens(quiet, [PROMPT], 20, Sampler(0))]
     assert model.training
     assert all(block.training for block in model.blocks)
     assert not quiet.training
@@ -102,7 +116,7 @@ def test_dropout_is_off_and_comes_back(build):
 
 def test_a_consumer_that_stops_early_leaves_the_model_as_it_was(build):
     model = build().train()
-    steps = generate_tokens(model, PROMPT, 1, 20, Sampler(0))
+    steps = generate_tokens(model, [PROMPT], 20, Sampler(0))
     next(steps)
     assert not torch.is_inference_mode_enabled()
     steps.close()
@@ -113,13 +127,9 @@ def test_a_consumer_that_stops_early_leaves_the_model_as_it_was(build):
 def test_a_prompt_longer_than_the_context_is_refused(build, length):
     message = f"the prompt has {length} tokens, more than model.context_length=16: shorten it"
     with pytest.raises(ValueError, match=message):
-        generate_tokens(build(), [1] * length, 1, 5, Sampler(0))
+        generate_tokens(build(), [PROMPT, [1] * length], 5, Sampler(0))
 
 
-@pytest.mark.parametrize(
-    ("n", "max_tokens", "message"),
-    [(0, 5, "--samples=0 must be at least 1"), (1, -1, "--max-tokens=-1 must be 0 or more")],
-)
-def test_settings_out_of_range_are_named_at_once(build, n, max_tokens, message):
-    with pytest.raises(ValueError, match=message):
-        generate_tokens(build(), PROMPT, n, max_tokens, Sampler(0))
+def test_a_setting_out_of_range_is_named_at_once(build):
+    with pytest.raises(ValueError, match="--max-tokens=-1 must be 0 or more"):
+        generate_tokens(build(), [PROMPT], -1, Sampler(0))

@@ -21,7 +21,7 @@ def script(monkeypatch):
     def install(*rows):
         taken = []
 
-        def scripted(model, ids, n, max_tokens, sampler):
+        def scripted(model, ids, max_tokens, sampler):
             for column in list(zip(*rows, strict=True))[:max_tokens]:
                 taken.append(column)
                 yield torch.tensor(column)
@@ -38,7 +38,7 @@ def seen(monkeypatch):
     prompts = []
 
     def spy(model, ids, *args):
-        prompts.append(ids)
+        prompts.extend(ids)
         return iter(())
 
     monkeypatch.setattr(language_model, "generate_tokens", spy)
@@ -67,6 +67,22 @@ def test_several_samples_at_once(speaker):
     assert len(set(texts)) == 3
     greedy = speaker.generate("Hello", max_tokens=40, temperature=0)
     assert speaker.generate("Hello", max_tokens=40, temperature=0, n=2) == [greedy] * 2
+
+
+def test_prompts_of_any_lengths_are_continued_side_by_side(speaker):
+    prompts = ["Hello", "", "a longer one", "Hello"]
+    greedy = {"max_tokens": 5 * T, "temperature": 0}
+    alone = [speaker.generate(prompt, **greedy) for prompt in prompts]
+    assert len(set(alone)) == 3
+    assert speaker.generate(prompts, **greedy) == alone
+    assert speaker.generate(["Hello"], **greedy) == alone[:1]
+    assert speaker.generate(prompts[:2], n=2, **greedy) == [t for t in alone[:2] for _ in range(2)]
+    assert speaker.generate([]) == []
+
+
+def test_a_number_of_samples_that_is_too_small_is_named(speaker):
+    with pytest.raises(ValueError, match="--samples=0 must be at least 1"):
+        speaker.generate("Hello", n=0)
 
 
 @pytest.mark.parametrize("max_tokens", [0, 1, T, 5 * T])

@@ -54,6 +54,13 @@ def attention(**settings: Any) -> dict[str, Any]:
     return {"attention": {"type": "grouped_query", "n_heads": 4} | settings}
 
 
+EXPERTS = {
+    "type": "mixture_of_experts",
+    "expert": {"type": "clamped_swiglu", "d_ff": 12, "bias": True},
+    "shared": {"type": "swiglu", "d_ff": 20},
+    "dense_layers": ["gelu"],
+    "router_bias": True,
+}
 llama = {"positions": "rotary", "norm": "rms_norm", "mlp": "swiglu", "head": "untied"}
 MODELS = {
     "gpt2": small(**attention(bias=True), mlp={"type": "gelu", "bias": True}),
@@ -64,6 +71,17 @@ MODELS = {
     "gate": small(**attention(gate="elementwise", bias=True)),
     "head_gate": small(**attention(gate="head", value_residual=True)),
     "differential": small(attention={"type": "differential", "n_heads": 2}),
+    "gated_delta": small(attention={"type": "gated_delta", "n_heads": 4, "n_key_heads": 2}),
+    "linear": small(attention={"type": "linear", "n_heads": 4}),
+    "latent": small(attention={"type": "latent", "n_heads": 4, "d_query_latent": 12}),
+    "chunk": small(**attention(chunk=5)),
+    "shared": small(
+        attention={
+            "type": "alternating",
+            "of": [attention()["attention"], attention(share_kv=True)["attention"]],
+            "last": attention(n_kv_heads=2)["attention"],
+        }
+    ),
     "sinks": small(**attention(sinks=True)),
     "softcap": small(**attention(n_kv_heads=2, softcap=2.0, sinks=True)),
     "alternating": small(
@@ -72,6 +90,7 @@ MODELS = {
             "of": [attention(window=4)["attention"], attention()["attention"]],
         }
     ),
+    "experts": small(mlp=EXPERTS),
     **{name: small(positions=name) for name in variant_names(Positions)},
     **{name: small(mlp=name) for name in variant_names(MLP)},
     **{name: small(residual=name) for name in variant_names(Residual)},
@@ -120,6 +139,13 @@ def test_scores_count_the_keys_that_are_seen():
         assert flops.training == 3 * flops.forward
 
 
+@pytest.mark.parametrize("name", ["gated_delta", "linear"])
+def test_a_state_costs_the_same_whatever_it_has_read(name: str):
+    flops = count_flops(MODELS[name])
+    assert flops.scores == count_flops(MODELS[name], T=1).scores > 0
+    assert flops.training_palm == flops.training
+
+
 def test_flops_of_gpt2():
     model = gpt2()
     assert count_flops(model).products == 2 * (124_439_808 - 786_432 - 121_344)  # tables, vectors
@@ -149,6 +175,14 @@ def test_parameters_are_those_of_the_built_model(model: Model):
     assert counted.embedding == sum(
         counted.per_part.get(part, 0) for part in ("embedding", "positions", "head")
     )
+
+
+def test_a_token_uses_some_of_the_experts():
+    counted, dense = count_parameters(small(mlp=EXPERTS)), count_parameters(small())
+    assert dense.active == dense.total
+    expert, shared, router = 3 * 32 * 12 + 12 + 12 + 32, 3 * 32 * 20, 8 * 32 + 8
+    assert counted.per_part["mlp"] == 8 * 32 * 32 + 2 * (8 * expert + shared + router)
+    assert counted.total - counted.active == 2 * (8 - 2) * expert
 
 
 def test_cache_of_grouped_heads_is_not_expanded():

@@ -61,8 +61,9 @@ def model(**settings: Any) -> Model:
         ({"dropout": 0.1, "positions": "learned", "mlp": "gelu"}, 8),
         ({"attention": {"type": "grouped_query", "n_heads": 4, "window": 32}}, 8),
         ({"d_model": 1024, "context_length": 32}, 1),
+        ({"mlp": {"type": "mixture_of_experts", "n_experts": 4, "shared": "gelu"}}, 8),
     ],
-    ids=["logits", "dropout", "window", "weights"],
+    ids=["logits", "dropout", "window", "weights", "experts"],
 )
 def test_the_peak_is_that_of_a_real_step(settings: dict[str, Any], batch_size: int):
     done = subprocess.run(

@@ -28,16 +28,25 @@ Tiny = Callable[..., Model]
 Parts = dict[str, Any]
 
 LOCAL = {"type": "grouped_query", "n_heads": 6, "n_kv_heads": 2, "window": 5}
+CHUNKED = {"type": "grouped_query", "n_heads": 4, "chunk": 5}
+LATENT = {"type": "latent", "n_heads": 3}
 OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
-REQUIRED: dict[str, Parts] = {
+DELTA = {"type": "gated_delta", "n_heads": 4, "n_key_heads": 2, "d_key": 6}
+HYBRID = {"type": "alternating", "of": [DELTA, "grouped_query"]}
+CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
+EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
+REQUIRED: dict[str, Parts] = {  # by variant; with the slot where two have one of this name
     "alternating": {"of": [LOCAL, "grouped_query"]},
-    "linear": {"factor": 3},
+    "latent": {"n_heads": 3},  # heads wide enough for half of `d_rope` to be turned
+    "scaling.linear": {"factor": 3},
     "ntk": {"factor": 3},
     "dynamic_ntk": {"original_length": 6},
     "yarn": {"factor": 3},
     "l2": {"length": 7},  # that of a vector of 48 ones; with 1 a model of this size learns slowly
+    "gated_delta": {"n_heads": 4},  # one of the 6 reads so little that its norm is of rounding
     "longrope": {"original_length": 6, "factors": [1.5, 3]},
+    "mixture_of_experts": {"n_experts": 4},  # few enough for each to get one of the few tokens
 }
 SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
     "attention": [
@@ -51,7 +60,16 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_over": "width"},
         LOCAL | {"qk_norm": "rms_norm", "qk_norm_after_rotation": True},
         {"type": "differential", "n_kv_heads": 2, "window": 5},
+        {"type": "differential", "qk_norm": "rms_norm", "positions": "rotary"},
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
+        HYBRID,
+        {"type": "gated_delta", "decay": False, "negative_eigenvalues": True, "convolution": 1},
+        {"type": "linear", "n_heads": 4, "divide": "norm"},
+        {"type": "linear", "n_heads": 4, "feature_map": "identity", "divide": "norm"},
+        {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},
+        {"type": "alternating", "of": [CHUNKED, "grouped_query"]},
+        {"type": "alternating", "of": [LOCAL], "last": LATENT | {"d_query_latent": 20}},
+        LATENT | {"window": 5, "d_latent": 20, "d_rope": 4, "d_value": 10},
     ],
     "positions": [
         {"type": "rotary", "layout": "interleaved"},
@@ -67,6 +85,12 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "rms_norm", "offset": True},
         {"type": "rms_norm", "offset": True, "cast": "llama"},
     ],
+    "mlp": [
+        EXPERTS | {"top_k": 1, "renormalize": False, "score": "sigmoid", "shared": "gelu"},
+        EXPERTS | {"n_groups": 2, "top_groups": 1, "load_bias_step": 0.01, "balance_loss": 0},
+        EXPERTS | {"expert": CLAMPED, "router_bias": True, "routed_scale": 2},
+        EXPERTS | {"dense_layers": [CLAMPED], "router_z_loss": 1e-3},
+    ],
     "residual": [
         {"type": "scaled", "learned": "branch", "scale": 0},
         {"type": "scaled", "learned": None, "scale": 0.22},
@@ -80,7 +104,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
 
 def variants(name: str, slot: Any) -> list[Parts]:
     """Every variant of a slot, and settings of it that take another path."""
-    by_name = [{"type": variant} | REQUIRED.get(variant, {}) for variant in variant_names(slot)]
+    by_name = [
+        {"type": variant} | REQUIRED.get(variant, {}) | REQUIRED.get(f"{name}.{variant}", {})
+        for variant in variant_names(slot)
+    ]
     return by_name + SETTINGS_WORTH_IT.get(name, [])
 
 

@@ -50,6 +50,15 @@ def test_all_numbers_are_printed_in_full(
     assert not re.search(r" \n", out)
 
 
+def test_mixtures_tell_what_a_token_uses(capsys: pytest.CaptureFixture[str]):
+    show(recipe())
+    assert "active" not in capsys.readouterr().out
+    mixture = recipe("model.mlp=mixture_of_experts")
+    show(mixture)
+    active = as_dict(mixture)["parameters"]["active"]
+    assert re.search(rf"active, on a token +{active:,} ", capsys.readouterr().out)
+
+
 def test_json_is_one_document_with_the_same_content(capsys: pytest.CaptureFixture[str]):
     show(recipe(), json=True)
     document = json.loads(capsys.readouterr().out)

@@ -50,7 +50,7 @@ def digest(x_BT: Tensor, y_BT: Tensor) -> str:
 
 def digests(session: Session, steps: int) -> list[str]:
     batches = [session.batches.at(step) for step in range(steps)]
-    return [sha256(x_BT.tobytes() + y_BT.tobytes()).hexdigest() for x_BT, y_BT in batches]
+    return [sha256(b.x_NT.tobytes() + b.y_NT.tobytes()).hexdigest() for b in batches]
 
 
 def test_two_architectures_have_the_same_first_thousand_batches(
@@ -73,7 +73,7 @@ def test_training_reads_exactly_these(
     seen: list[str] = []
     losses = GPT.losses
 
-    def spy(model: GPT, x_BT: Tensor, y_BT: Tensor) -> dict[str, Tensor]:
+    def spy(model: GPT, x_BT: Tensor, y_BT: Tensor, places: None) -> dict[str, Tensor]:
         seen.append(digest(x_BT, y_BT))
         return losses(model, x_BT, y_BT)
 
@@ -103,7 +103,7 @@ def test_portions_of_a_batch_add_up_to_it(
     for rows in (8, 4, 2, 1):
         changed = recipe.train.but(micro_batch_tokens=rows * 8)
         session = open_session(recipe.but(name=f"rows-{rows}", train=changed), tmp_path)
-        assert [len(x_BT) for x_BT, _ in session.micro_batches()] == [rows] * (8 // rows)
+        assert [len(each.x_BT) for each in session.portions()] == [rows] * (8 // rows)
         take_step(session)
         val_loss = validation_loss(session.model, session.corpus.val, rows)
         found[rows] = (session.loss, session.grad_norm, val_loss, dict(gradients))

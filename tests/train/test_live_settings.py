@@ -40,7 +40,7 @@ BASE = (  # four steps in which everything happens that can
     "model.positions=rotary",
     "name=base",
 )
-START = {  # where the default is of no account in a run as small as this
+START = {  # where the default is of no account in a run as small as this; slots as in contracts
     "wsd.decay": 0.9,
     "bpe.vocab_size": 280,
     "swiglu.multiple_of": 10,
@@ -53,7 +53,7 @@ START = {  # where the default is of no account in a run as small as this
     "text.path": "FILE",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
-    "linear.factor": 2.0,
+    "scaling.linear.factor": 2.0,
     "ntk.factor": 2.0,
     "dynamic_ntk.factor": 2.0,
     "dynamic_ntk.original_length": 4,
@@ -64,19 +64,32 @@ START = {  # where the default is of no account in a run as small as this
     "longrope.original_length": 4,
     "longrope.factors": [1.0, 2.0, 3.0, 4.0],
     "differential.n_heads": 2,
+    "gated_delta.n_heads": 2,
+    "attention.linear.n_heads": 2,
+    "latent.n_heads": 2,
+    "latent.d_rope": 8,
+    "clamped_swiglu.multiple_of": 10,
+    "clamped_swiglu.limit": 0.01,
+    "mixture_of_experts.n_groups": 2,
+    "mixture_of_experts.dense_layers": ["gelu"],
+}
+ELSEWHERE = {  # what must stand elsewhere for a setting to be of account
+    "reset_positions": ("model.positions=learned", "data.path=MANY"),
 }
 BESIDE = {  # what must stand beside a setting for it to be of account
     "proportional": ("fraction", 0.5),
     "qk_norm_over": ("qk_norm", "rms_norm"),
     "qk_norm_after_rotation": ("qk_norm", "rms_norm"),
+    "feature_map": ("divide", "norm"),
 }
 NO_PLACE = {  # parts that a slot refuses in this place
     "attention.positions": {"learned", "sinusoidal"},
-    "0.positions": {"learned", "sinusoidal"},
 }
 SEEN_ELSEWHERE = (  # endings of settings that this run cannot show
     ".cast",  # the same in float32: tests/parts/norm/test_norms.py
     ".of.0.value_residual",  # the first layer has nothing to mix in: its values are the ones mixed
+    ".last.value_residual",  # refused, since the first layer shares no values
+    ".share_kv",  # refused in a first layer: tests/parts/attention/test_sharing.py
 )
 VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and RUN are places
     "name": "another",
@@ -88,13 +101,22 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "sample_prompt": "class ",
     "vocab_size": 512,
     "n_kv_heads": 1,
+    "n_key_heads": 1,
+    "d_key": 3,
     "window": 3,
+    "chunk": 3,
+    "d_latent": 6,
+    "d_query_latent": 6,
+    "d_nope": 6,
+    "d_rope": 2,
+    "d_value": 6,
     "qk_norm": "rms_norm",
     "d_ff": 24,
     "softcap": 2.0,
     "adamw_lr": 0.5,
     "path": "OTHER",
     "of": [{"type": "grouped_query", "n_heads": 2}],
+    "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
     "scaling": {"type": "linear", "factor": 2},
     "original_length": 4,
@@ -104,6 +126,8 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "scale": 0.3,
     "gate": "head",
     "learned": "branch",
+    "shared": "gelu",
+    "dense_layers": ["swiglu"],
     "read_bias": 0.5,
     "embedding_scale": 3.0,
     "embedding_norm": "rms_norm",
@@ -132,14 +156,25 @@ class Group:
         return f"{self.path or 'recipe'}={self.config.__module__.rpartition('.')[2]}"
 
 
-def groups(config: type[Config], path: str = "", settings: tuple[str, ...] = ()) -> Iterator[Group]:
-    """Find a group and all those below it; a part is not looked for inside of itself."""
+def groups(
+    config: type[Config],
+    path: str = "",
+    settings: tuple[str, ...] = (),
+    above: tuple[type[Part], ...] = (),
+) -> Iterator[Group]:
+    """Find a group and all those below it.
+
+    A part is not looked for inside of itself, and what a part of its own slot holds is left alone:
+    its parts in turn are looked at where it stands by itself.
+    """
     yield Group(path, settings, config)
+    if len(above) > len(set(above)):
+        return
     for name, field in config.model_fields.items():
         place = f"{path}.{name}" if path else name
         for inner in classes_in(field.annotation):
             if not issubclass(inner, Part):
-                yield from groups(inner, place, settings)
+                yield from groups(inner, place, settings, above)
                 continue
             is_list = get_origin(field.annotation) is tuple
             for variant in variant_names(inner):
@@ -147,8 +182,9 @@ def groups(config: type[Config], path: str = "", settings: tuple[str, ...] = ())
                     continue
                 found = find_variant(inner, variant)
                 if found is not config:
-                    chosen = choose(f"{place}.0" if is_list else place, variant)
-                    yield from groups(found, chosen[0].partition("=")[0], settings + chosen)
+                    chosen = choose(f"{place}.0" if is_list else place, inner, variant)
+                    where = chosen[0].partition("=")[0]
+                    yield from groups(found, where, settings + chosen, (*above, inner))
 
 
 def classes_in(annotation: Any) -> Iterator[type[Config]]:
@@ -158,13 +194,14 @@ def classes_in(annotation: Any) -> Iterator[type[Config]]:
         yield from classes_in(argument)
 
 
-def choose(place: str, variant: str) -> tuple[str, ...]:
+def choose(place: str, slot: type[Part], variant: str) -> tuple[str, ...]:
     """Write the assignment that puts a variant in a place, with the values it starts from."""
-    starts = {key.partition(".")[2]: v for key, v in START.items() if key.startswith(f"{variant}.")}
+    names = (f"{variant}.", f"{slot.__module__.rpartition('.')[2]}.{variant}.")
+    starts = {key.rpartition(".")[2]: v for key, v in START.items() if key.startswith(names)}
     return (f"{place}={json.dumps({'type': variant, **starts})}",)
 
 
-GROUPS = list(groups(Recipe))
+GROUPS = list({str(group): group for group in groups(Recipe)}.values())  # one for each place
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +212,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     contents = {"file.txt": text, "other.txt": text[::-1], "library/a.py": text[50:]}
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8")
-    return {"FILE": folder / "file.txt", "OTHER": folder / "other.txt", "RUN": folder / "source"}
+    (folder / "many").mkdir()
+    for i in range(200):
+        (folder / "many" / f"{i}.txt").write_text(text[i * 9 : i * 9 + 3 + i % 6])
+    names = {"FILE": "file.txt", "OTHER": "other.txt", "RUN": "source", "MANY": "many"}
+    return {name: folder / place for name, place in names.items()}
 
 
 @pytest.fixture
@@ -288,10 +329,11 @@ def inert_settings(group: Group, observe: Observe, recipe: Recipe) -> list[str]:
 def is_live(path: str, value: Any, group: Group, observe: Observe, before: dict[str, Any]) -> bool:
     assignment = f"{path}={json.dumps(value)}"
     parent, _, name = path.rpartition(".")
-    settings = group.settings
+    settings = group.settings + ELSEWHERE.get(name, ())
     if name in BESIDE:
         other, needed = BESIDE[name]
         settings = (*settings, f"{parent}.{other}={json.dumps(needed)}")
+    if settings != group.settings:
         before = observe(*settings)
     try:
         return observe(*settings, assignment) != before

@@ -36,6 +36,11 @@ CONFIGS = {
         "model.attention.qk_norm=rms_norm",
         "model.head=untied",
     ),
+    "experts balanced by a bias, accumulated": (
+        "optimizer=muon",
+        "train.micro_batch_tokens=8",
+        "model.mlp={type: mixture_of_experts, n_experts: 6, load_bias_step: 0.01}",
+    ),
 }
 
 

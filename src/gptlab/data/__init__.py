@@ -1,6 +1,7 @@
 """Data: where text comes from (`sources`), how it is split and tokenized, how it is served.
 
-`corpus.py` makes token ids of documents, `batches.py` makes batches of token ids.
+`corpus.py` makes token ids of documents, `batching` lays these out in rows, and `batches.py` serves
+them step by step.
 """
 
 from gptlab.data.sources import Data as Data

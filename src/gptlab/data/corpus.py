@@ -25,10 +25,12 @@ class Corpus:
     `val_bytes`: UTF-8 bytes of the validation documents, but for those of the first token, which
     nothing predicts. What stands between documents costs nats and counts no bytes. So with any
     tokenizer, bits per byte = mean nats per token * (len(val) - 1) / val_bytes / ln 2.
+    `train_starts`: where each training document starts; what ends it belongs to it.
     `n_bytes`: UTF-8 bytes of all documents. `fingerprint`: sha256 of the ids of both splits.
     """
 
     train: np.ndarray
+    train_starts: np.ndarray
     val: np.ndarray
     val_bytes: int
     n_bytes: int
@@ -51,10 +53,12 @@ def prepare(data: Data, tokenizer: Tokenizer) -> tuple[Encoder, Corpus]:
 def tokenize(documents: Sequence[str], encoder: Encoder, val_fraction: float) -> Corpus:
     """Split and encode documents, given in any order."""
     train_documents, val_documents = split(in_fixed_order(documents), val_fraction)
-    train, val = _join(train_documents, encoder), _join(val_documents, encoder)
+    train, starts = _join(train_documents, encoder)
+    val, _ = _join(val_documents, encoder)
     first = len(encoder.bytes_of(int(val[0]))) if len(val) else 0
     return Corpus(
         train=train,
+        train_starts=starts,
         val=val,
         val_bytes=_n_bytes(val_documents) - first,
         n_bytes=_n_bytes(documents),
@@ -91,8 +95,8 @@ def split(documents: Sequence[str], val_fraction: float) -> tuple[list[str], lis
     return [text for text in train if text], [text for text in val if text]
 
 
-def _join(documents: Sequence[str], encoder: Encoder) -> np.ndarray:
-    """Encode documents, with what stands between them."""
+def _join(documents: Sequence[str], encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    """Encode documents, with what stands between them; tell where each of them starts."""
     dtype = np.uint16 if encoder.vocab_size <= 2**16 else np.uint32
     between = np.array([], dtype)
     if len(documents) > 1 and encoder.end_of_text is None:
@@ -100,9 +104,11 @@ def _join(documents: Sequence[str], encoder: Encoder) -> np.ndarray:
     elif len(documents) > 1:
         between = np.array([encoder.end_of_text], dtype)
     parts = [np.array([], dtype)]
+    lengths = [0]
     for ids in encoder.encode_all(documents):
         parts += [ids.astype(dtype), between]
-    return np.concatenate(parts[:-1] or parts)
+        lengths.append(len(ids) + len(between))
+    return np.concatenate(parts[:-1] or parts), np.cumsum(lengths)[:-1]
 
 
 def _n_bytes(documents: Sequence[str]) -> int:

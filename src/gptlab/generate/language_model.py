@@ -26,7 +26,7 @@ class LanguageModel:
 
     def generate(
         self,
-        prompt: str = "",
+        prompt: str | Sequence[str] = "",
         max_tokens: int = 200,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -38,17 +38,23 @@ class LanguageModel:
     ) -> str | list[str]:
         """Continue the prompt; return the new text, or a list of n texts for n > 1.
 
-        A text ends after `max_tokens`, before a `stop` string, or at the end-of-text token. An
-        empty prompt stands for the end-of-text token, if the tokenizer has one, else for a
-        newline, if it knows that, else for its first token. For temperature, top_k, top_p, min_p
-        and seed see `Sampler`; for texts longer than the context, `generator.py`.
+        Several prompts, of any lengths, are continued side by side, and give a list with n texts of
+        the first, then n of the second. A text ends after `max_tokens`, before a `stop` string, or
+        at the end-of-text token. An empty prompt stands for the end-of-text token, if the tokenizer
+        has one, else for a newline, if it knows that, else for its first token. For temperature,
+        top_k, top_p, min_p and seed see `Sampler`; for texts longer than the context,
+        `generator.py`.
         Raises ValueError for a setting out of range, a prompt longer than the context, and a
         character that the tokenizer has never seen.
         """
         sampler = Sampler(temperature, top_k, top_p, min_p, seed)
-        pieces = list(self._pieces(prompt, max_tokens, sampler, stop, n))
+        if n < 1:
+            raise ValueError(f"--samples={n} must be at least 1")
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        rows = [each for each in prompts for _ in range(n)]
+        pieces = list(self._pieces(rows, max_tokens, sampler, stop)) if rows else []
         texts = ["".join(pieces_of_one) for pieces_of_one in zip(*pieces, strict=True)]
-        return texts[0] if n == 1 else texts
+        return texts[0] if isinstance(prompt, str) and n == 1 else texts
 
     def stream(
         self,
@@ -66,12 +72,12 @@ class LanguageModel:
         Settings are checked at the call, not at the first piece.
         """
         sampler = Sampler(temperature, top_k, top_p, min_p, seed)
-        return (piece for (piece,) in self._pieces(prompt, max_tokens, sampler, stop, 1) if piece)
+        return (piece for (piece,) in self._pieces([prompt], max_tokens, sampler, stop) if piece)
 
     def _pieces(
-        self, prompt: str, max_tokens: int, sampler: Sampler, stop: str | Sequence[str], n: int
+        self, prompts: list[str], max_tokens: int, sampler: Sampler, stop: str | Sequence[str]
     ) -> Iterator[list[str]]:
-        """Check the settings; iterate over what each token adds to the text of each sample."""
+        """Check the settings; iterate over what each token adds to the text of each prompt."""
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         if "" in stops:
             raise ValueError("--stop='' is empty: it would stop before the first character")
@@ -80,8 +86,9 @@ class LanguageModel:
         def sample(logits_NV: Tensor) -> Tensor:
             return sampler(logits_NV[:, :V])
 
-        tokens = generate_tokens(self.model, self._prompt_ids(prompt), n, max_tokens, sample)
-        return _assemble(tokens, [TextStream(self.tokenizer, stops) for _ in range(n)])
+        ids = [self._prompt_ids(prompt) for prompt in prompts]
+        tokens = generate_tokens(self.model, ids, max_tokens, sample)
+        return _assemble(tokens, [TextStream(self.tokenizer, stops) for _ in prompts])
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         ids = self.tokenizer.encode(prompt).tolist()

@@ -20,7 +20,7 @@ class Places:
     positions_BT: explicit, and never inferred from a cache. Tokens of a document stand in order.
     documents_BT: tells the texts of a packed row apart, which do not see each other; None: a row is
     one text, without gaps. Rows of different lengths are filled up on the left with a document of
-    its own.
+    its own. Where a row has no text at all, in training, it is below 0.
     """
 
     positions_BT: Tensor

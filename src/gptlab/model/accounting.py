@@ -27,10 +27,12 @@ class Parameters:
     """How many numbers are trained; what is shared counts once.
 
     `embedding`: token embedding, position table and head matrix; the size that scaling laws use
-    (arXiv:2001.08361) is `non_embedding`. `per_part`: by the slot that owns them.
+    (arXiv:2001.08361) is `non_embedding`. `active`: all but the experts that a token is not
+    sent to. `per_part`: by the slot that owns them.
     """
 
     total: int
+    active: int
     embedding: int
     non_embedding: int
     per_part: dict[str, int]
@@ -76,12 +78,12 @@ def count_flops(model: Model, T: int | None = None) -> Flops:
     gpt, T = build_on_meta(model), T or model.context_length
     in_head = set(gpt.head.modules())
     products = _head_flops(gpt) + sum(
-        2 * module.weight.numel() * module.per_token
+        2 * module.weight.numel() * module.per_token * module.used
         for module in gpt.modules()
         if isinstance(module, Linear) and module not in in_head
     )
     scores = sum(mixer.score_flops(T) for mixer in gpt.mixers())
-    all_scores = sum(mixer.score_flops(1) * T for mixer in gpt.mixers())
+    all_scores = sum(mixer.score_flops_of_all(T) for mixer in gpt.mixers())
     forward = products + scores
     return Flops(products, scores, forward, 3 * forward, 3 * (products + all_scores))
 
@@ -92,14 +94,13 @@ def training_flops_per_token(model: Model) -> float:
 
 
 def cache_bytes(model: Model, element_size: int = 2) -> CacheBytes:
-    """Measure the caches of generation, whose numbers take `element_size` bytes each.
+    """Measure the caches of generation, of a model whose numbers take `element_size` bytes each.
 
     Positions and other whole numbers, which are few, are left out.
     """
-    gpt = build_on_meta(model)
-    full = _cached_numbers(gpt, model.context_length) * element_size
-    one_more = _cached_numbers(gpt, model.context_length + 1) * element_size
-    return CacheBytes(one_more - full, full)
+    gpt = build_on_meta(model).to({2: torch.bfloat16, 4: torch.float32}[element_size])
+    full = _cached_bytes(gpt, model.context_length)
+    return CacheBytes(_cached_bytes(gpt, model.context_length + 1) - full, full)
 
 
 def check_fits(model: Model, memory_bytes: int) -> None:
@@ -175,7 +176,17 @@ def _count(gpt: nn.Module) -> Parameters:
         per_part[part] = per_part.get(part, 0) + size
         total += size
         embedding += size if id(parameter) in tables else 0
-    return Parameters(total, embedding, total - embedding, per_part)
+    active = round(total - _idle(gpt))
+    return Parameters(total, active, embedding, total - embedding, per_part)
+
+
+def _idle(gpt: nn.Module) -> float:
+    """Count the parameters that a token, on average, leaves unused."""
+    return sum(
+        (1 - module.used) * sum(parameter.numel() for parameter in module.parameters())
+        for module in gpt.modules()
+        if isinstance(module, Linear)
+    )
 
 
 def _part_of(name: str) -> str:
@@ -186,10 +197,10 @@ def _part_of(name: str) -> str:
 
 
 @torch.no_grad()
-def _cached_numbers(gpt: GPT, capacity: int) -> int:
+def _cached_bytes(gpt: GPT, capacity: int) -> int:
     caches = gpt.new_caches(capacity)
     gpt(torch.zeros(1, 1, dtype=torch.long, device="meta"), caches=caches)
-    return sum(tensor.numel() for tensor in _tensors(caches) if tensor.is_floating_point())
+    return sum(tensor.nbytes for tensor in _tensors(caches) if tensor.is_floating_point())
 
 
 def _tensors(thing: Any) -> Iterator[Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gptlab.config import Config
 from gptlab.kernels.places import Places
+from gptlab.model.legality import check_pairs, check_use
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.context import Context
 from gptlab.parts.head import Head
@@ -63,6 +64,7 @@ class GPT(nn.Module):
         super().__init__()
         if model.vocab_size is None:
             raise ValueError("model.vocab_size=null: the tokenizer's size must be filled in first")
+        check_pairs(model)
         self.context_length = model.context_length
         self.embedding = Embedding(model.vocab_size, model.d_model, role="embedding")
         self.embedding_scale = model.embedding_scale or 1.0
@@ -80,6 +82,7 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
         self.ends = model.residual.build_ends(needs)
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
+        check_use(model, needs)
         self.head = model.head.build(model.d_model, model.vocab_size)
         self.hold = model.initialization.hold
 

@@ -22,12 +22,14 @@ class Context:
     caches: a cache per layer, made by `GPT.new_caches`; None outside of generation.
     losses: what parts want minimised beside the main loss, weighted, by name; None but in training.
     first_values_BTKE: the first layer's values of these tokens, where later layers want them.
+    keys_and_values: by layer, what `attend` wants of them, where later layers read them too.
     """
 
     places: Places
     caches: list[Any] | None = None
     losses: dict[str, Tensor] | None = None
     first_values_BTKE: Tensor | None = None
+    keys_and_values: dict[int, tuple[Tensor, Tensor, Places | None]] = field(default_factory=dict)
     _computed: dict[Any, Any] = field(default_factory=dict)
 
     @property

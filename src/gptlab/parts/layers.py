@@ -18,7 +18,8 @@ class Linear(nn.Linear):
     Role `mixing` computes the weights with which a residual mixes its streams, `router` those with
     which a mixture of experts chooses.
     `std`: what its values start with where its paper fixes that; None leaves it to the
-    initialization. `per_token`: how many vectors of a token it multiplies, for counting FLOPs.
+    initialization. `per_token`: how many vectors of a token it multiplies, `used`: the
+    fraction of tokens that it multiplies at all; both for counting.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Linear(nn.Linear):
         super().__init__(d_in, d_out, bias=bias)
         self.role: Role = role
         self.std, self.per_token = std, per_token
+        self.used = 1.0
 
 
 class Embedding(nn.Embedding):
@@ -43,13 +45,26 @@ class Embedding(nn.Embedding):
         self.role: Role = role
 
 
-class Vector(nn.Module):
-    """A learned vector that starts as N(0, std), whatever the initialization part says."""
+class Drawn(nn.Module, ABC):
+    """A module that draws the start of its `weight` itself, whatever the initialization says."""
+
+    weight: nn.Parameter
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Draw the first values of `weight`, on the CPU in float32."""
+
+
+class Vector(Drawn):
+    """A learned vector that starts as N(0, std)."""
 
     def __init__(self, width: int, std: float):
         super().__init__()
         self.std = std
         self.weight = nn.Parameter(torch.zeros(width))
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return torch.empty(self.weight.shape).normal_(0.0, self.std, generator=generator)
 
     def forward(self) -> Tensor:
         return self.weight

@@ -13,6 +13,7 @@ class Needs:
 
     offered: what a layer will hand to later ones through the context, noted while layers are built
     from first to last, so that one which finds nothing it can use is refused.
+    used: what of the model's own some layer has taken, so that what none has taken is refused.
     """
 
     d_model: int
@@ -22,3 +23,4 @@ class Needs:
     norm: Norm
     positions: PositionScheme
     offered: dict[str, Any] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)

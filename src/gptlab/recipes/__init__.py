@@ -21,6 +21,8 @@ def all_recipes() -> dict[str, Callable[[], Recipe]]:
     """Find every recipe, by name."""
     found = {}
     for file in iter_modules(__path__):
+        if file.name.startswith("_"):
+            continue
         module = import_module(f"{__name__}.{file.name}")
         for name, function in getmembers(module, isfunction):
             if function.__module__ == module.__name__ and not name.startswith("_"):

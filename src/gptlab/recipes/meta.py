@@ -10,6 +10,7 @@ from gptlab.parts.mlp.swiglu import SwiGLU
 from gptlab.parts.norm.rms_norm import RMSNorm
 from gptlab.parts.positions.rotary import Rotary
 from gptlab.parts.residual.pre_norm import PreNorm
+from gptlab.recipes._families import nano, published
 from gptlab.tokenizer.bpe import BPE
 from gptlab.train.optimizers.adamw import AdamW
 from gptlab.train.recipe import Recipe, Train
@@ -46,24 +47,33 @@ def transformer_pp() -> Recipe:
     )
 
 
-def llama_nano() -> Recipe:
-    """Llama's parts at a size for CPUs: grouped queries, untied head, 1.7 million parameters.
+def llama3() -> Recipe:
+    """Llama 3 with 8 billion parameters: RoPE, RMSNorm, SwiGLU, grouped queries (arXiv:2407.21783).
 
-    gptlab train llama_nano
+    gptlab train llama3 data.path=FOLDER
     """
-    large = transformer_pp()
-    return large.but(
-        name="llama_nano",
-        model=large.model.but(
-            vocab_size=None,
-            context_length=256,
-            d_model=160,
-            n_layers=4,
-            attention=GroupedQuery(n_heads=8, n_kv_heads=2),
+    return published(
+        "llama3",
+        Model(
+            vocab_size=128_256,
+            context_length=8192,
+            d_model=4096,
+            n_layers=32,
+            positions=Rotary(base=500_000),
+            norm=RMSNorm(),
+            attention=GroupedQuery(n_heads=32, n_kv_heads=8),
+            mlp=SwiGLU(d_ff=14_336),
+            residual=PreNorm(),
             head=Untied(),
+            initialization=GPT2(),
         ),
-        tokenizer=BPE(vocab_size=2048),
-        optimizer=AdamW(lr=2e-3),
-        schedule=Cosine(warmup=0.05),
-        train=Train(steps=1_000, batch_tokens=4_096),
     )
+
+
+def llama3_nano() -> Recipe:
+    """Llama 3's parts at a size for CPUs: 1.7 million parameters.
+
+    gptlab train llama3_nano
+    """
+    attention = GroupedQuery(n_heads=8, n_kv_heads=2)
+    return nano("llama3_nano", llama3().model, attention=attention, mlp=SwiGLU())

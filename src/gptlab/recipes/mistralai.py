@@ -1,7 +1,10 @@
-"""Mistral-like models (arXiv:2310.06825): Llama's parts and a sliding window."""
+"""Mistral's models: Llama's parts and a sliding window."""
 
 from gptlab.parts.attention.grouped_query import GroupedQuery
-from gptlab.recipes.meta import llama_nano, transformer_pp
+from gptlab.parts.mlp.swiglu import SwiGLU
+from gptlab.parts.positions.rotary import Rotary
+from gptlab.recipes._families import nano, published
+from gptlab.recipes.meta import llama3, transformer_pp
 from gptlab.train.recipe import Recipe
 
 
@@ -19,11 +22,24 @@ def norm() -> Recipe:
     return full.but(name="norm", model=full.model.but(attention=attention))
 
 
+def mistral() -> Recipe:
+    """Mistral 7B: Llama's parts and a sliding window of 4,096 tokens (arXiv:2310.06825).
+
+    gptlab train mistral data.path=FOLDER
+    """
+    model = llama3().model.but(
+        vocab_size=32_000,
+        context_length=32_768,
+        positions=Rotary(),
+        attention=GroupedQuery(n_heads=32, n_kv_heads=8, window=4096),
+    )
+    return published("mistral", model)
+
+
 def mistral_nano() -> Recipe:
-    """Mistral's parts at a size for CPUs: `llama_nano` with a window of 64 of its 256 tokens.
+    """Mistral's parts at a size for CPUs: a window of 64 of its 256 tokens.
 
     gptlab train mistral_nano
     """
-    nano = llama_nano()
     attention = GroupedQuery(n_heads=8, n_kv_heads=2, window=64)
-    return nano.but(name="mistral_nano", model=nano.model.but(attention=attention))
+    return nano("mistral_nano", mistral().model, attention=attention, mlp=SwiGLU())

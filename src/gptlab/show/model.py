@@ -133,6 +133,8 @@ def _print_costs(facts: dict[str, Any]) -> None:
 def _print_parameters(parameters: dict[str, Any]) -> None:
     total = parameters["total"]
     names = {"total": "total", "embedding": "embedding", "non_embedding": "non-embedding"}
+    if parameters["active"] < total:
+        names = {"total": "total", "active": "active, on a token"} | names
     counts = {text: parameters[name] for name, text in names.items()}
     counts |= {f"  {part}": count for part, count in parameters["per_part"].items()}
     print_table(

@@ -28,15 +28,14 @@ def train(s: Session, report: Report, signals: Signals) -> str:
 def take_step(s: Session) -> None:
     """Update the weights from one batch; FloatingPointError, and no change, if it is not finite."""
     began = time.perf_counter()
-    micro_batches = s.micro_batches()
     sums: dict[str, torch.Tensor] = {}
-    for x_BT, y_BT in micro_batches:
+    for portion in s.portions():
         with autocast(s.precision, s.device):
-            losses = s.model.losses(x_BT, y_BT)
-            total = torch.stack(list(losses.values())).sum() / len(micro_batches)
+            losses = s.model.losses(portion.x_BT, portion.y_BT, portion.places)
+            total = torch.stack(list(losses.values())).sum() * portion.share
         total.backward()
         for name, loss in losses.items():
-            sums[name] = sums.get(name, 0) + loss.detach() / len(micro_batches)
+            sums[name] = sums.get(name, 0) + loss.detach() * portion.share
     s.losses = {name: loss.item() for name, loss in sums.items()}
     s.grad_norm = clip_gradient(s.model, s.recipe.train.grad_clip)
     if not all(map(math.isfinite, [*s.losses.values(), s.grad_norm])):

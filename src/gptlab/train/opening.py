@@ -143,7 +143,9 @@ def _assemble(
 
 def _batches(recipe: Recipe, corpus: Corpus) -> Batches:
     check_lengths(corpus, recipe.data, recipe.model.context_length)
-    return Batches(corpus.train, recipe.model.context_length, recipe.batch_size(), recipe.seed)
+    T = recipe.model.context_length
+    rows = recipe.batching.build(corpus.train, corpus.train_starts, T, recipe.seed)
+    return Batches(rows, recipe.batch_size())
 
 
 def check_sample_prompt(recipe: Recipe, encoder: Encoder) -> None:

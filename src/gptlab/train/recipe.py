@@ -14,6 +14,8 @@ from pydantic import (
 
 from gptlab.config import Config
 from gptlab.data import Data
+from gptlab.data.batching import Batching
+from gptlab.data.batching.epoch import Epoch
 from gptlab.model.gpt import GPT, Model
 from gptlab.runs.folder import check_name
 from gptlab.tokenizer import Tokenizer
@@ -71,6 +73,7 @@ class Recipe(Config):
     model: Model
     tokenizer: Tokenizer
     data: Data
+    batching: Batching = Epoch()
     optimizer: Optimizer
     schedule: Schedule
     train: Train = Train()

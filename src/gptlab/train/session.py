@@ -3,13 +3,17 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gptlab.data.batches import Batches
+from gptlab.data.batching import IGNORED, Batch
 from gptlab.data.corpus import Corpus
 from gptlab.generate import LanguageModel
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 from gptlab.model.weights import fit_weights
 from gptlab.runs import checkpoint
@@ -20,6 +24,29 @@ from gptlab.train.optimizers import OptimizerSet
 from gptlab.train.recipe import Recipe
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Rows that are computed at once; `share`: how much of the batch's loss is theirs."""
+
+    x_BT: Tensor
+    y_BT: Tensor
+    places: Places | None
+    share: float
+
+    @classmethod
+    def of(cls, rows: Batch, n_targets: int, device: torch.device) -> Self:
+        """Bring rows of a batch of so many targets to a device."""
+
+        def bring(array: np.ndarray | None) -> Tensor | None:
+            return None if array is None else torch.from_numpy(array).to(device)
+
+        x_BT, y_BT, positions_BT = bring(rows.x_NT), bring(rows.y_NT), bring(rows.positions_NT)
+        assert x_BT is not None
+        assert y_BT is not None
+        places = None if positions_BT is None else Places(positions_BT, bring(rows.documents_NT))
+        return cls(x_BT, y_BT, places, np.count_nonzero(rows.y_NT != IGNORED) / n_targets)
 
 
 @dataclass
@@ -77,11 +104,14 @@ class Session:
         """The learning rate of the last step."""
         return self.recipe.optimizer.lr * self.multiplier(self.step - 1)
 
-    def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
-        """Give the coming step's inputs and targets, in portions."""
-        x_BT, y_BT = (torch.from_numpy(each).to(self.device) for each in self.batches.at(self.step))
-        rows = self.recipe.micro_batch_size()
-        return list(zip(x_BT.split(rows), y_BT.split(rows), strict=True))
+    def portions(self) -> list[Portion]:
+        """Give the coming step's batch, in portions."""
+        batch, rows = self.batches.at(self.step), self.recipe.micro_batch_size()
+        n_targets = int(np.count_nonzero(batch.y_NT != IGNORED))
+        return [
+            Portion.of(batch[first : first + rows], n_targets, self.device)
+            for first in range(0, len(batch.x_NT), rows)
+        ]
 
     def save(self) -> None:
         """Write a checkpoint of this step, unless it is there. See `check_finite`."""

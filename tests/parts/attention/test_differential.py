@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from importlib import import_module
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -95,9 +96,28 @@ def test_a_mistake_would_show(tiny: Tiny):
     assert furthest(build(tiny, window=T - 1), side_by_side) > 1e-3
 
 
-def by_hand(mixer: DifferentialAttention, x_BTD: Tensor, order: int = 1) -> Tensor:
+def marked(mixer: DifferentialAttention, name: str, x_BTD: Tensor, settings: dict) -> Tensor:
+    """Queries or keys of all maps, normed as the settings say and rotated."""
+    gains = {n: p for n, p in mixer.named_parameters() if n.startswith(f"{name}_norm")}
+    dims = (-2, -1) if settings.get("qk_norm_over") == "width" else -1
+
+    def norm(x_BTXE: Tensor) -> Tensor:
+        for gain in gains.values():
+            gain = gain.view(-1, E)
+            x_BTXE = gain * x_BTXE / (x_BTXE.square().mean(dims, keepdim=True) + 1e-5).sqrt()
+        return x_BTXE
+
+    def rotate(x_BTXE: Tensor) -> Tensor:
+        return mixer.rotate(x_BTXE, Context(Places.counted(0, T)))
+
+    x_BTXE = (x_BTD @ mixer.get_parameter(f"{name}.weight").T).unflatten(-1, (-1, E))
+    after = settings.get("qk_norm_after_rotation", False)
+    return norm(rotate(x_BTXE)) if after else rotate(norm(x_BTXE))
+
+
+def by_hand(mixer: DifferentialAttention, x_BTD: Tensor, settings: dict, order: int = 1) -> Tensor:
     """The paper's equations, a head at a time; `order` -1 swaps the maps."""
-    context = Context(Places.counted(0, T))
+    q_BTXE, k_BTXE = (marked(mixer, name, x_BTD, settings) for name in ("query", "key"))
     hidden_TT = torch.ones(T, T, dtype=torch.bool).triu(1)
     start = 0.8 - 0.6 * math.exp(-0.3 * mixer.layer)
     q1, q2 = (vector() for vector in mixer.lambda_queries)
@@ -108,9 +128,7 @@ def by_hand(mixer: DifferentialAttention, x_BTD: Tensor, order: int = 1) -> Tens
         maps = []
         for m in (2 * h, 2 * h + 1):
             kv = 2 * (h * K // H) + m % 2
-            q_BTE = x_BTD @ mixer.query.weight[m * E : (m + 1) * E].T
-            k_BTE = x_BTD @ mixer.key.weight[kv * E : (kv + 1) * E].T
-            q_BTE, k_BTE = (mixer.rotate(x[:, :, None], context)[:, :, 0] for x in (q_BTE, k_BTE))
+            q_BTE, k_BTE = q_BTXE[:, :, m], k_BTXE[:, :, kv]
             scores_BTT = (q_BTE @ k_BTE.mT / math.sqrt(E)).masked_fill(hidden_TT, -math.inf)
             maps.append(scores_BTT.softmax(-1))
         v_BTF = x_BTD @ mixer.value.weight.unflatten(0, (K, 2 * E))[h * K // H].T
@@ -121,18 +139,45 @@ def by_hand(mixer: DifferentialAttention, x_BTD: Tensor, order: int = 1) -> Tens
     return torch.cat(heads, -1) @ mixer.output.weight.T
 
 
-@torch.no_grad()
-def test_outputs_are_those_of_the_equations(tiny: Tiny):
-    """With a gain in the heads' norm, which transformers leaves out."""
-    mixer = build(tiny).double()
+NORM = {"qk_norm": {"type": "rms_norm", "eps": 1e-5}}
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    NORM,
+    NORM | {"qk_norm_over": "width"},
+    NORM | {"qk_norm_after_rotation": True},
+    NORM | {"positions": {"type": "rotary", "base": 50.0}},
+]
+
+
+def perturbed(tiny: Tiny, settings: dict[str, Any]) -> DifferentialAttention:
+    mixer = build(tiny, **settings).double()
     generator = torch.Generator().manual_seed(0)
-    for parameter in mixer.parameters():
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter += 0.3 * noise
-    x_BTD = stream().double()
+    with torch.no_grad():
+        for parameter in mixer.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.3 * noise
+    return mixer
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@torch.no_grad()
+def test_outputs_are_those_of_the_equations(tiny: Tiny, settings: dict[str, Any]):
+    """With a gain in the heads' norm, which transformers leaves out."""
+    mixer, x_BTD = perturbed(tiny, settings), stream().double()
     y_BTD = mixer(x_BTD, Context(Places.counted(0, T)))
-    torch.testing.assert_close(y_BTD, by_hand(mixer, x_BTD), rtol=0, atol=1e-12)
-    assert (y_BTD - by_hand(mixer, x_BTD, order=-1)).abs().max() > 1e-2
+    expected_BTD = by_hand(mixer, x_BTD, settings)
+    torch.testing.assert_close(y_BTD, expected_BTD, rtol=0, atol=1e-12)
+    assert (y_BTD - by_hand(mixer, x_BTD, settings, order=-1)).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_another_norm_or_other_positions_would_show(tiny: Tiny):
+    x_BTD = stream().double()
+    outputs = [
+        perturbed(tiny, settings)(x_BTD, Context(Places.counted(0, T))) for settings in SETTINGS
+    ]
+    pairs = combinations(outputs, 2)
+    assert min((a_BTD - b_BTD).abs().max().item() for a_BTD, b_BTD in pairs) > 1e-2
 
 
 def test_it_takes_the_parameters_of_multi_head_attention_and_its_scores(tiny: Tiny):
@@ -161,6 +206,8 @@ def test_lambda_starts_near_its_start_and_differs_by_layer(tiny: Tiny):
     [
         ({"n_heads": 16, "n_kv_heads": 16}, r"n_heads=16 with two maps each does not divide .*=48"),
         ({"n_heads": 4, "n_kv_heads": 3}, r"n_kv_heads=3 does not divide .*n_heads=4"),
+        ({"qk_norm_over": "width"}, r"qk_norm_over=width and .* mean nothing with qk_norm=null"),
+        ({"positions": "learned"}, r"model\.attention\.positions=learned marks the token embed"),
         ({"n_heads": 8, "n_kv_heads": 8}, r"model\.positions\.fraction=1.0 of d_head=3 leaves 3"),
     ],
 )

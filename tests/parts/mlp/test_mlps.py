@@ -10,7 +10,7 @@ from gptlab.model.gpt import Model
 from gptlab.parts.context import Context
 
 Tiny = Callable[..., Model]
-GATED = ["swiglu", "geglu"]
+GATED = ["swiglu", "geglu", "clamped_swiglu"]
 
 
 def build(tiny: Tiny, mlp: str | dict, d_model: int = 48) -> nn.Module:
@@ -27,12 +27,18 @@ def exact_gelu(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
 
 
-FORMULAS: dict[str, tuple[dict, Callable[[Tensor], Tensor]]] = {
+def clamped_swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    gate, up = torch.where(gate > 0.7, 0.7, gate), torch.where(up > 0.7, 0.7, up)
+    return gate / (1 + torch.exp(-1.5 * gate)) * (1 + torch.where(up < -0.7, -0.7, up))
+
+
+FORMULAS: dict[str, tuple[dict, Callable[..., Tensor]]] = {
     "tanh gelu": ({"type": "gelu"}, tanh_gelu),
     "exact gelu": ({"type": "gelu", "approximate": "none"}, exact_gelu),
     "relu squared": ({"type": "relu_squared"}, lambda x: x.clamp(min=0) ** 2),
-    "swiglu": ({"type": "swiglu"}, lambda x: x / (1 + torch.exp(-x))),
-    "geglu": ({"type": "geglu"}, tanh_gelu),
+    "swiglu": ({"type": "swiglu"}, lambda gate, up: gate / (1 + torch.exp(-gate)) * up),
+    "geglu": ({"type": "geglu"}, lambda gate, up: tanh_gelu(gate) * up),
+    "clamped swiglu": ({"type": "clamped_swiglu", "limit": 0.7, "alpha": 1.5}, clamped_swiglu),
 }
 
 
@@ -51,9 +57,8 @@ def test_an_mlp_is_its_formula(tiny: Tiny, name: str, bias: bool):
         y = x @ mlp.get_parameter(f"{name}.weight").T
         return y + mlp.get_parameter(f"{name}.bias") if bias else y
 
-    gated = settings["type"] in GATED
-    inner = activation(layer("gate", x_BTD)) * layer("up", x_BTD) if gated else None
-    expected = layer("down", activation(layer("up", x_BTD)) if inner is None else inner)
+    inner = ["gate", "up"] if settings["type"] in GATED else ["up"]
+    expected = layer("down", activation(*(layer(each, x_BTD) for each in inner)))
     y_BTD = mlp(x_BTD, Context(Places.counted(0, 5)))
     torch.testing.assert_close(y_BTD, expected, rtol=0, atol=1e-10)
 

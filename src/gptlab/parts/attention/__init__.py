@@ -39,3 +39,7 @@ class Mixer(nn.Module, ABC):
     @abstractmethod
     def score_flops(self, T: int) -> float:
         """FLOPs per token, forward, that are not those of a `Linear`: scores and their use."""
+
+    def score_flops_of_all(self, T: int) -> float:
+        """The same if every token saw all T, as PaLM counts (arXiv:2204.02311)."""
+        return self.score_flops(1) * T

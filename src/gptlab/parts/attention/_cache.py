@@ -21,6 +21,13 @@ class KeyValueCache:
         self.keys_BKSE = self.values_BKSE = torch.empty(0)
         self.places = Places(torch.empty(0))
 
+    @classmethod
+    def reaching(cls, reach: int | None, capacity: int) -> "KeyValueCache":
+        """Make one for layers that look back this far; None: to the beginning."""
+        if reach is None or reach > capacity:
+            return cls(capacity, is_ring=False)
+        return cls(reach, is_ring=True)
+
     def append(
         self, k_BKTE: Tensor, v_BKTE: Tensor, places: Places
     ) -> tuple[Tensor, Tensor, Places | None]:

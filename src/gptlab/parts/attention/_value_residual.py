@@ -36,6 +36,7 @@ def build_value_mixing(needs: Needs, layer: int, K: int, E: int, wanted: bool) -
             f"model.attention.value_residual=true mixes n_kv_heads={K} of d_head={E} in layer "
             f"{layer} with n_kv_heads={first_K} of d_head={first_E} in the first; make them equal"
         )
+    needs.used.add("first_values")
     return ValueResidual()
 
 

@@ -11,7 +11,7 @@ E d_head = D / 2H.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -19,9 +19,18 @@ from torch import Tensor, nn
 from gptlab.kernels.attention import attend, visible_keys
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.attention._cache import KeyValueCache
+from gptlab.parts.attention._positions import build_positions
+from gptlab.parts.attention._query_key_norm import (
+    build_norm,
+    check_norm,
+    norm_then_rotate,
+    rotate_then_norm,
+)
 from gptlab.parts.context import Context
 from gptlab.parts.layers import Linear, Vector
 from gptlab.parts.needs import Needs
+from gptlab.parts.norm import Norm
+from gptlab.parts.positions import Positions
 
 
 class Differential(Attention):
@@ -30,11 +39,18 @@ class Differential(Attention):
     `n_heads`: heads of two maps each, so half as many as elsewhere.
     `n_kv_heads`: null means as many as `n_heads`.
     `window`: a token sees this many, itself included; null: all before it.
+    `qk_norm`: a norm for queries and keys, over each map's (`head`) or over the `width` of all,
+    before the rotation or after.
+    `positions`: this layer's own, such as another base or none; null: the model's.
     """
 
     n_heads: PositiveInt = 6
     n_kv_heads: PositiveInt | None = None
     window: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    qk_norm: Norm | None = None
+    qk_norm_over: Literal["head", "width"] = "head"
+    qk_norm_after_rotation: bool = False
+    positions: Positions | None = None
 
     def build(self, needs: Needs, layer: int) -> Mixer:
         n_kv_heads = self.n_kv_heads or self.n_heads
@@ -48,6 +64,7 @@ class Differential(Attention):
                 f"model.attention.n_kv_heads={n_kv_heads} does not divide "
                 f"model.attention.n_heads={self.n_heads}"
             )
+        check_norm(self.qk_norm, self.qk_norm_over, self.qk_norm_after_rotation)
         return DifferentialAttention(self, n_kv_heads, needs, layer)
 
 
@@ -55,7 +72,7 @@ class DifferentialAttention(Mixer):
     def __init__(self, config: Differential, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
         D, H, E = needs.d_model, config.n_heads, needs.d_model // config.n_heads // 2
-        needs.positions.check_head(E)
+        positions = build_positions(config.positions, needs, E, config.qk_norm_after_rotation)
         self.n_heads, self.d_head, self.layer, self.window = H, E, layer, config.window
         self.query = Linear(D, 2 * H * E, "input")
         self.key = Linear(D, 2 * n_kv_heads * E, "input")
@@ -65,12 +82,15 @@ class DifferentialAttention(Mixer):
         self.lambda_keys = nn.ModuleList(Vector(E, std=0.1) for _ in range(2))
         self.start = 0.8 - 0.6 * math.exp(-0.3 * layer)
         self.norm = needs.norm.build(2 * E)
-        self.rotate, self.bias = needs.positions.rotate, needs.positions.bias(H)
+        self.query_norm = build_norm(config.qk_norm, config.qk_norm_over, 2 * H, E)
+        self.key_norm = build_norm(config.qk_norm, config.qk_norm_over, 2 * n_kv_heads, E)
+        self.mark = rotate_then_norm if config.qk_norm_after_rotation else norm_then_rotate
+        self.rotate, self.bias = positions.rotate, positions.bias(H)
         self.dropout = nn.Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        q_BHTF = self.mark(self.query(x_BTD), context)  # F: 2 E, the maps side by side
-        k_BKSF = self.mark(self.key(x_BTD), context)
+        q_BHTF = self.maps(self.query(x_BTD), self.query_norm, context)  # F: 2 E
+        k_BKSF = self.maps(self.key(x_BTD), self.key_norm, context)
         v_BKSF = self.value(x_BTD).unflatten(-1, (-1, 2 * self.d_head)).transpose(1, 2)
         keys = None
         if context.caches is not None:
@@ -90,10 +110,11 @@ class DifferentialAttention(Mixer):
         y_BHTF = self.norm(first_BHTF - self.weight_of_second() * second_BHTF) * (1 - self.start)
         return self.dropout(self.output(y_BHTF.transpose(1, 2).flatten(2)))
 
-    def mark(self, x_BTD: Tensor, context: Context) -> Tensor:
-        """Rotate each map's queries or keys, and lay the two maps of a head side by side."""
-        x_BTHE = self.rotate(x_BTD.unflatten(-1, (-1, self.d_head)), context)
-        return x_BTHE.flatten(2).unflatten(-1, (-1, 2 * self.d_head)).transpose(1, 2)
+    def maps(self, x_BTX: Tensor, norm: nn.Module, context: Context) -> Tensor:
+        """Norm and rotate each map's queries or keys, and lay a head's two maps side by side."""
+        x_BTXE = x_BTX.unflatten(-1, (-1, self.d_head))
+        x_BTXE = self.mark(x_BTXE, norm, self.rotate, context)
+        return x_BTXE.flatten(2).unflatten(-1, (-1, 2 * self.d_head)).transpose(1, 2)
 
     def weight_of_second(self) -> Tensor:
         """The lambda of the paper."""
@@ -104,9 +125,7 @@ class DifferentialAttention(Mixer):
         return first - second + self.start
 
     def new_cache(self, capacity: int) -> KeyValueCache:
-        if self.window is None or self.window > capacity:
-            return KeyValueCache(capacity, is_ring=False)
-        return KeyValueCache(self.window, is_ring=True)
+        return KeyValueCache.reaching(self.window, capacity)
 
     def score_flops(self, T: int) -> float:
         """Two maps of scores, and one use of their difference."""

@@ -6,7 +6,7 @@ attention (arXiv:1911.02150). Query head h reads key/value head floor(h * K / H)
 B batch, T tokens, S remembered tokens, D d_model, H query heads, K key/value heads, E d_head.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -16,13 +16,20 @@ from gptlab.kernels.attention import attend, visible_keys
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.attention._cache import KeyValueCache
 from gptlab.parts.attention._gate import AlwaysOpen, Gate
-from gptlab.parts.attention._query_key_norm import OverWidth, norm_then_rotate, rotate_then_norm
+from gptlab.parts.attention._positions import build_positions
+from gptlab.parts.attention._query_key_norm import (
+    build_norm,
+    check_norm,
+    norm_then_rotate,
+    rotate_then_norm,
+)
+from gptlab.parts.attention._sharing import KeysAndValues, Kind, find_source, offer
 from gptlab.parts.attention._value_residual import build_value_mixing
 from gptlab.parts.context import Context
 from gptlab.parts.layers import Linear
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
-from gptlab.parts.positions import Positions, PositionScheme
+from gptlab.parts.positions import Positions
 
 
 class GroupedQuery(Attention):
@@ -30,6 +37,7 @@ class GroupedQuery(Attention):
 
     `n_kv_heads`: null means as many as `n_heads`. `d_head`: null means d_model / n_heads.
     `window`: a token sees this many, itself included (arXiv:2310.06825); null: all before it.
+    `chunk`: a token sees those before it in the same chunk of this many (Llama 4); null: no chunks.
     `scale`: multiplies the scores; null means d_head^-0.5.
     `softcap`: bounds the scores, softcap * tanh(score / softcap) (Gemma 2, arXiv:2408.00118).
     `sinks`: a learned logit per head that takes weight and gives nothing (GPT-OSS).
@@ -38,6 +46,8 @@ class GroupedQuery(Attention):
     `gate`: multiplies what is read by a sigmoid of the input (arXiv:2505.06708), `elementwise` or
     one per `head`.
     `value_residual`: mix in the first layer's values, with learned weights (arXiv:2410.17897).
+    `share_kv`: read the keys and values of the nearest earlier layer that makes its own, as many
+    and as wide, with the same window, chunk and positions (arXiv:2405.12981).
     `bias`: whether the projections have biases.
     `positions`: this layer's own, such as another base or none; null: the model's.
     """
@@ -46,6 +56,7 @@ class GroupedQuery(Attention):
     n_kv_heads: PositiveInt | None = None
     d_head: Annotated[int, Field(gt=0, le=100_000)] | None = None
     window: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    chunk: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
     scale: PositiveFloat | None = None
     softcap: PositiveFloat | None = None
     sinks: bool = False
@@ -54,6 +65,7 @@ class GroupedQuery(Attention):
     qk_norm_after_rotation: bool = False
     gate: Literal["elementwise", "head"] | None = None
     value_residual: bool = False
+    share_kv: bool = False
     bias: bool = False
     positions: Positions | None = None
 
@@ -69,21 +81,19 @@ class GroupedQuery(Attention):
                 f"model.attention.n_kv_heads={n_kv_heads} does not divide "
                 f"model.attention.n_heads={self.n_heads}"
             )
-        if self.qk_norm is None and (self.qk_norm_over != "head" or self.qk_norm_after_rotation):
+        if self.window is not None and self.chunk is not None:
             raise ValueError(
-                f"model.attention.qk_norm_over={self.qk_norm_over} and qk_norm_after_rotation="
-                f"{str(self.qk_norm_after_rotation).lower()} mean nothing with qk_norm=null; name "
-                "a norm such as model.attention.qk_norm=rms_norm"
+                f"model.attention.window={self.window} and chunk={self.chunk} both say how far a "
+                "token sees; set one of them to null"
             )
-        return GroupedQueryAttention(self, n_kv_heads, needs, layer)
-
-    def norm_heads(self, n_heads: int, d_head: int) -> nn.Module:
-        """Build the norm of queries or keys."""
-        if self.qk_norm is None:
-            return nn.Identity()
-        if self.qk_norm_over == "width":
-            return OverWidth(self.qk_norm.build(n_heads * d_head))
-        return self.qk_norm.build(d_head)
+        if self.share_kv and self.value_residual:
+            raise ValueError(
+                "model.attention.value_residual=true mixes into a layer's own values, of which "
+                "share_kv=true leaves none; set one of them to false"
+            )
+        check_norm(self.qk_norm, self.qk_norm_over, self.qk_norm_after_rotation)
+        kind = SharedKeysAttention if self.share_kv else GroupedQueryAttention
+        return kind(self, n_kv_heads, needs, layer)
 
     def build_gate(self, d_model: int, d_head: int) -> nn.Module:
         """Build what maps (y_BTHE, x_BTD) to y_BTHE."""
@@ -92,50 +102,40 @@ class GroupedQuery(Attention):
         width = {"elementwise": d_head, "head": 1}[self.gate]
         return Gate(d_model, self.n_heads, width, self.bias)
 
-    def build_positions(self, needs: Needs, d_head: int) -> PositionScheme:
-        """Build the layer's own positions, or give the model's."""
-        if self.positions is None:
-            needs.positions.check_head(d_head)
-            return needs.positions
-        scheme = self.positions.build(needs.d_model, needs.context_length)
-        if scheme.marks_embeddings():
-            raise ValueError(
-                f"model.attention.positions={self.positions.variant} marks the token embeddings, "
-                "before any layer; choose it as model.positions"
-            )
-        scheme.check_head(d_head, "model.attention.positions")
-        return scheme
-
 
 class GroupedQueryAttention(Mixer):
+    """A layer with keys and values of its own, which later layers may read too."""
+
     def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
         super().__init__()
         D, H, E = needs.d_model, config.n_heads, config.d_head or needs.d_model // config.n_heads
-        positions = config.build_positions(needs, E)
+        positions = build_positions(config.positions, needs, E, config.qk_norm_after_rotation)
         self.n_heads, self.d_head, self.layer = H, E, layer
-        self.window, self.scale, self.softcap = config.window, config.scale, config.softcap
+        self.window, self.chunk = config.window, config.chunk
+        self.scale, self.softcap = config.scale, config.softcap
         self.query = Linear(D, H * E, "input", config.bias)
-        self.key = Linear(D, n_kv_heads * E, "input", config.bias)
-        self.value = Linear(D, n_kv_heads * E, "input", config.bias)
+        kind = Kind(n_kv_heads, E, config.window, config.chunk, config.positions)
+        self.build_keys_and_values(config, needs, kind)
         self.output = Linear(H * E, D, "output", config.bias)
-        self.query_norm, self.key_norm = config.norm_heads(H, E), config.norm_heads(n_kv_heads, E)
+        self.query_norm = build_norm(config.qk_norm, config.qk_norm_over, H, E)
         self.mark = rotate_then_norm if config.qk_norm_after_rotation else norm_then_rotate
         self.rotate, self.bias = positions.rotate, positions.bias(H)
         self.sinks_H = nn.Parameter(torch.zeros(H)) if config.sinks else None
         self.gate = config.build_gate(D, E)
-        self.mix_values = build_value_mixing(needs, layer, n_kv_heads, E, config.value_residual)
         self.score_dropout, self.dropout = needs.dropout, nn.Dropout(needs.dropout)
+
+    def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
+        D, K, E = needs.d_model, kind.n_kv_heads, kind.d_head
+        self.key = Linear(D, K * E, "input", config.bias)
+        self.value = Linear(D, K * E, "input", config.bias)
+        self.key_norm = build_norm(config.qk_norm, config.qk_norm_over, K, E)
+        self.mix_values = build_value_mixing(needs, self.layer, K, E, config.value_residual)
+        self.hand_on = offer(needs, self.layer, kind)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         q_BTHE = self.query(x_BTD).unflatten(-1, (-1, self.d_head))
-        k_BTKE = self.key(x_BTD).unflatten(-1, (-1, self.d_head))
-        v_BTKE = self.value(x_BTD).unflatten(-1, (-1, self.d_head))
         q_BHTE = self.mark(q_BTHE, self.query_norm, self.rotate, context).transpose(1, 2)
-        k_BKSE = self.mark(k_BTKE, self.key_norm, self.rotate, context).transpose(1, 2)
-        v_BKSE = self.mix_values(v_BTKE, context).transpose(1, 2)
-        keys = None
-        if context.caches is not None:
-            k_BKSE, v_BKSE, keys = context.caches[self.layer].append(k_BKSE, v_BKSE, context.places)
+        k_BKSE, v_BKSE, keys = self.keys_and_values(x_BTD, context)
         y_BHTE = attend(
             q_BHTE,
             k_BKSE,
@@ -143,6 +143,7 @@ class GroupedQueryAttention(Mixer):
             queries=context.places,
             keys=keys,
             window=self.window,
+            chunk=self.chunk,
             bias=self.bias,
             dropout=self.score_dropout if self.training else 0.0,
             scale=self.scale,
@@ -152,10 +153,32 @@ class GroupedQueryAttention(Mixer):
         y_BTHE = self.gate(y_BHTE.transpose(1, 2), x_BTD)
         return self.dropout(self.output(y_BTHE.flatten(2)))
 
-    def new_cache(self, capacity: int) -> KeyValueCache:
-        if self.window is None or self.window > capacity:
-            return KeyValueCache(capacity, is_ring=False)
-        return KeyValueCache(self.window, is_ring=True)
+    def keys_and_values(self, x_BTD: Tensor, context: Context) -> KeysAndValues:
+        """Make those of new tokens, and add what a cache remembers of earlier ones."""
+        k_BTKE = self.key(x_BTD).unflatten(-1, (-1, self.d_head))
+        v_BTKE = self.value(x_BTD).unflatten(-1, (-1, self.d_head))
+        k_BKSE = self.mark(k_BTKE, self.key_norm, self.rotate, context).transpose(1, 2)
+        v_BKSE = self.mix_values(v_BTKE, context).transpose(1, 2)
+        if context.caches is None:
+            return self.hand_on((k_BKSE, v_BKSE, None), context)
+        cache = context.caches[self.layer]
+        return self.hand_on(cache.append(k_BKSE, v_BKSE, context.places), context)
+
+    def new_cache(self, capacity: int) -> Any:
+        return KeyValueCache.reaching(self.window or self.chunk, capacity)
 
     def score_flops(self, T: int) -> float:
-        return 4 * self.n_heads * self.d_head * visible_keys(T, self.window)
+        return 4 * self.n_heads * self.d_head * visible_keys(T, self.window, self.chunk)
+
+
+class SharedKeysAttention(GroupedQueryAttention):
+    """A layer that reads the keys and values of an earlier one, and remembers none itself."""
+
+    def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
+        self.source = find_source(needs, self.layer, kind)
+
+    def keys_and_values(self, x_BTD: Tensor, context: Context) -> KeysAndValues:
+        return context.keys_and_values[self.source]
+
+    def new_cache(self, capacity: int) -> None:
+        return None

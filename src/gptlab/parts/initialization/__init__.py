@@ -2,7 +2,7 @@
 
 Contract: `std(matrix)` is the standard deviation of a matrix with that role, shape and place; 0
 means zeros. `hold(model)` is what is done to weights at the start and after every step; by default,
-nothing. Biases start at zero, norms at the identity, a `Vector` with its own deviation. Every
+nothing. Biases start at zero, norms at the identity, what is `Drawn` as it says itself. Every
 parameter has a random stream of its own, keyed by seed and name, so that two architectures share
 the initial values of what they share.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gptlab.config import Part
-from gptlab.parts.layers import Embedding, Linear, Role, Vector
+from gptlab.parts.layers import Drawn, Embedding, Linear, Role
 from gptlab.streams import stream_seed
 
 
@@ -44,21 +44,20 @@ class Initialization(Part):
         """Set every parameter that is random, drawing on the CPU in float32."""
         layers = {module: i for i, block in enumerate(blocks) for module in block.modules()}
         for name, module in model.named_modules():
-            if not isinstance(module, Linear | Embedding | Vector):
+            if not isinstance(module, Linear | Embedding | Drawn):
                 continue
-            std = self._std_of(module, layers.get(module), len(blocks))
             generator = torch.Generator().manual_seed(stream_seed(seed, "init", f"{name}.weight"))
-            values = torch.empty(module.weight.shape).normal_(0.0, std, generator=generator)
+            if isinstance(module, Drawn):
+                values = module.draw(generator)
+            else:
+                std = self._std_of(module, layers.get(module), len(blocks))
+                values = torch.empty(module.weight.shape).normal_(0.0, std, generator=generator)
             module.weight.copy_(values)
             if isinstance(module, Linear) and module.bias is not None:
                 module.bias.zero_()
         self.hold(model)
 
-    def _std_of(
-        self, module: Linear | Embedding | Vector, layer: int | None, n_layers: int
-    ) -> float:
-        if isinstance(module, Vector):
-            return module.std
+    def _std_of(self, module: Linear | Embedding, layer: int | None, n_layers: int) -> float:
         if isinstance(module, Linear) and module.std is not None:
             return module.std
         fan_out, fan_in = module.weight.shape

@@ -1,4 +1,4 @@
-"""The gated MLP: down(activation(gate x) * (up x)) (arXiv:2002.05202).
+"""The gated MLP: down(gating(gate x, up x)), mostly activation(gate x) * (up x) (arXiv:2002.05202).
 
 B batch, T tokens, D d_model, F d_ff.
 """
@@ -14,7 +14,7 @@ from gptlab.parts.layers import Linear
 from gptlab.parts.mlp import MLP
 from gptlab.parts.needs import Needs
 
-Activation = Callable[[Tensor], Tensor]
+Gating = Callable[[Tensor, Tensor], Tensor]
 
 
 class GatedSettings(MLP):
@@ -29,19 +29,19 @@ class GatedSettings(MLP):
     multiple_of: Annotated[int, Field(gt=0, le=100_000)] = 8
     bias: bool = False
 
-    def assemble(self, needs: Needs, activation: Activation) -> nn.Module:
-        """Build with this activation; the variants call it."""
+    def assemble(self, needs: Needs, gating: Gating) -> nn.Module:
+        """Build with this gating; the variants call it."""
         d_ff = self.d_ff or -(-8 * needs.d_model // (3 * self.multiple_of)) * self.multiple_of
-        return GatedMLP(needs, d_ff, self.bias, activation)
+        return GatedMLP(needs, d_ff, self.bias, gating)
 
 
 class GatedMLP(nn.Module):
-    def __init__(self, needs: Needs, d_ff: int, bias: bool, activation: Activation):
+    def __init__(self, needs: Needs, d_ff: int, bias: bool, gating: Gating):
         super().__init__()
         self.gate = Linear(needs.d_model, d_ff, "input", bias)
         self.up = Linear(needs.d_model, d_ff, "input", bias)
         self.down = Linear(d_ff, needs.d_model, "output", bias)
-        self.activation, self.dropout = activation, nn.Dropout(needs.dropout)
+        self.gating, self.dropout = gating, nn.Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        return self.dropout(self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD)))
+        return self.dropout(self.down(self.gating(self.gate(x_BTD), self.up(x_BTD))))

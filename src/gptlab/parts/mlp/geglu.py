@@ -1,8 +1,6 @@
 """GeGLU: an MLP gated by GELU in its tanh form (arXiv:2002.05202), as in Gemma."""
 
-from functools import partial
-
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from gptlab.parts.mlp._gated import GatedSettings
@@ -13,4 +11,9 @@ class GeGLU(GatedSettings):
     """See the settings of the gated MLP."""
 
     def build(self, needs: Needs, layer: int) -> nn.Module:
-        return self.assemble(needs, partial(gelu, approximate="tanh"))
+        return self.assemble(needs, geglu)
+
+
+def geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """gelu(gate) * up."""
+    return gelu(gate, approximate="tanh") * up

@@ -1,6 +1,6 @@
 """SwiGLU: an MLP gated by SiLU (arXiv:2002.05202), as in Llama."""
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from gptlab.parts.mlp._gated import GatedSettings
@@ -11,4 +11,9 @@ class SwiGLU(GatedSettings):
     """See the settings of the gated MLP."""
 
     def build(self, needs: Needs, layer: int) -> nn.Module:
-        return self.assemble(needs, silu)
+        return self.assemble(needs, swiglu)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up."""
+    return silu(gate) * up

@@ -3,11 +3,11 @@
 y = length * x / max(|x|, eps), over the last axis, without a gain. Computed in float32 at least.
 """
 
-import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from gptlab.kernels.precision import precise
 from gptlab.parts.norm import Norm
 
 
@@ -30,5 +30,4 @@ class L2Layer(nn.Module):
         self.length, self.eps = length, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        precise = x.to(torch.promote_types(x.dtype, torch.float32))
-        return (self.length * normalize(precise, dim=-1, eps=self.eps)).to(x.dtype)
+        return (self.length * normalize(precise(x), dim=-1, eps=self.eps)).to(x.dtype)

@@ -12,6 +12,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
+from gptlab.kernels.precision import precise
 from gptlab.parts.norm import Norm
 
 
@@ -62,11 +63,6 @@ class GainThenRound(NoGain):
 class RoundThenGain(GainThenRound):
     def forward(self, x: Tensor) -> Tensor:
         return NoGain.forward(self, x) * self.gain(self.weight).to(x.dtype)
-
-
-def precise(x: Tensor) -> Tensor:
-    """Give the same numbers, in float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def add_one(weight: Tensor) -> Tensor:

@@ -25,7 +25,12 @@ class Positions(Part):
 
 
 class PositionScheme(nn.Module):
-    """No positions; the base of every scheme."""
+    """No positions; the base of every scheme.
+
+    `attention_factor`: by how much `rotate` makes queries and keys longer.
+    """
+
+    attention_factor: float = 1.0
 
     def embed(self, x_BTD: Tensor, context: Context) -> Tensor:
         """Mark positions in the token embeddings."""
