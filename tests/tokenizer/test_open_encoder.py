@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.tokenizer import FILE, Tokenizer, open_encoder
+from gptlab.tokenizer import FILE, Tokenizer, open_encoder, open_tokenizer
 from gptlab.tokenizer.bpe import BPE
 from gptlab.tokenizer.byte import Byte
 from gptlab.tokenizer.char import Char
@@ -27,7 +27,10 @@ def test_in_its_folder_and_in_a_runs(tokenizer: Tokenizer, tmp_path: Path):
     encoder.save(tmp_path / "tok")
     encoder.save(tmp_path / "run" / "tokenizer")
     for place in (tmp_path / "tok", str(tmp_path / "run")):
-        found = open_encoder(place)
+        settings, found = open_tokenizer(place)
+        assert settings.variant == tokenizer.variant
+        assert settings.load(tmp_path / "tok").fingerprint() == encoder.fingerprint()
+        assert settings.variant == "char" or settings.expected_vocab_size == encoder.vocab_size
         assert type(found) is type(encoder)
         assert found.fingerprint() == encoder.fingerprint()
         assert found.special == encoder.special

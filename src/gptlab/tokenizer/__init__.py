@@ -84,26 +84,36 @@ class Tokenizer(Part):
         return encoder
 
 
-def open_encoder(place: str | Path) -> Encoder:
+def open_tokenizer(place: str | Path) -> tuple[Tokenizer, Encoder]:
     """Open a tokenizer: its folder, that of a run, or the name of one that learns nothing.
 
-    Raises ValueError if there is none, or if it is damaged.
+    Gives the settings that load it, too. Raises ValueError if there is none, or it is damaged.
     """
     folder = Path(place)
     if (folder / "tokenizer" / FILE).is_file():
         folder /= "tokenizer"
-    if not (folder / FILE).is_file():
-        if str(place) == "byte":
-            return Tokenizer.parse("byte").train([])
-        raise ValueError(
-            f"{place}: no tokenizer: neither a folder with {FILE}, nor a run's folder, nor `byte`"
-        )
-    tree = _load(folder / FILE, json.loads)
+    if (folder / FILE).is_file():
+        tokenizer = recognise(_load(folder / FILE, json.loads))
+        if tokenizer is None:
+            raise ValueError(f"{folder / FILE}: not a tokenizer that gptlab knows")
+        return tokenizer, tokenizer.load(folder)
+    if str(place) == "byte":
+        tokenizer = Tokenizer.parse("byte")
+        return tokenizer, tokenizer.train([])
+    raise ValueError(
+        f"{place}: no tokenizer: neither a folder with {FILE}, nor a run's folder, nor `byte`"
+    )
+
+
+def open_encoder(place: str | Path) -> Encoder:
+    """Open a tokenizer as `open_tokenizer` does, without its settings."""
+    return open_tokenizer(place)[1]
+
+
+def recognise(tree: Any) -> Tokenizer | None:
+    """Tell the settings of the tokenizer that wrote a `tree`, None if there is none that does."""
     variants = (find_variant(Tokenizer, name) for name in variant_names(Tokenizer))
-    for variant in variants:
-        if (tokenizer := variant.recognise(tree)) is not None:
-            return tokenizer.load(folder)
-    raise ValueError(f"{folder / FILE}: not a tokenizer that gptlab knows")
+    return next((found for x in variants if (found := x.recognise(tree)) is not None), None)
 
 
 def find_chat(name: str) -> Chat:

@@ -83,11 +83,18 @@ class BPE(Tokenizer):
     @classmethod
     def recognise(cls, tree: Any) -> Self | None:
         match tree:
-            case {"pre_tokenizer": splitter, "added_tokens": [{"content": _}, *others]}:
+            case {
+                "pre_tokenizer": splitter,
+                "added_tokens": [{"content": "<|endoftext|>"}, *others] as added,
+                "model": {"vocab": dict(vocab)},
+            }:
+                special = [other.get("content") for other in others if isinstance(other, dict)]
                 for pattern in get_args(Pattern):
                     if splitter_of(pattern) == splitter:
-                        special = [other.get("content") for other in others]
-                        return cls.parse({"pattern": pattern, "special": special})
+                        size = len(vocab) + len(added)
+                        return cls.parse(
+                            {"vocab_size": size, "pattern": pattern, "special": special}
+                        )
         return None
 
     @property
