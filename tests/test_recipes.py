@@ -60,6 +60,7 @@ def test_a_recipe_fits_together(name: str):
         ("gemma2", 2_614_341_888),
         ("gemma3", 999_885_952),
         ("smollm3", 3_075_098_624),
+        ("ngpt", 468_189_184 + 302_336),  # the matrices of the paper's 468.2 million, and scales
     ],
 )
 def test_the_known_sizes(name: str, parameters: int):
@@ -78,6 +79,16 @@ def test_variants_of_gpt2_have_its_size(name: str):
         for each in ("gpt2", "transformer_pp")
     ]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
+
+
+def test_ngpt_and_what_it_is_measured_by_differ_in_what_makes_it_ngpt():
+    ngpt, plain = find_recipe("ngpt_nano"), find_recipe("transformer_pp_nano")
+    sizes = [count_parameters(recipe.resolved().model).total for recipe in (ngpt, plain)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
+    same = ("data", "tokenizer", "train", "seed")
+    assert [getattr(ngpt, name) for name in same] == [getattr(plain, name) for name in same]
+    assert ngpt.model.positions == plain.model.positions
+    assert (ngpt.optimizer.weight_decay, ngpt.schedule.warmup) == (0, 0)
 
 
 def test_the_window_of_norm_binds():

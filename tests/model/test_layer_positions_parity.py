@@ -193,7 +193,8 @@ MUTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "one base for all": ("Gemma 3", taking_turns(LOCAL, GLOBAL | {"positions": None})),
     "bases exchanged": (
         "Gemma 3",
-        taking_turns(LOCAL | {"positions": SLOW}, GLOBAL | {"positions": ROTARY}),
+        taking_turns(LOCAL | {"positions": SLOW}, GLOBAL | {"positions": ROTARY})
+        | {"positions": "none"},
     ),
     "gain without its offset": ("Gemma 3", taking_turns(PLAIN_GAIN, GLOBAL)),
     "no YaRN": ("YaRN", {"positions": ROTARY}),

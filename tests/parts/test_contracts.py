@@ -19,8 +19,10 @@ from gptlab.parts.attention import Attention
 from gptlab.parts.head import Head
 from gptlab.parts.initialization import Initialization
 from gptlab.parts.mlp import MLP
+from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
-from gptlab.parts.positions import Positions
+from gptlab.parts.norm.layer_norm import LayerNorm
+from gptlab.parts.positions import Positions, PositionScheme
 from gptlab.parts.residual import Residual
 from gptlab.parts.scaling import Scaling
 
@@ -34,6 +36,7 @@ OWN_BASE = LOCAL | {"positions": {"type": "rotary", "base": 100.0}}
 OWN_NONE = {"type": "grouped_query", "positions": "none"}
 DELTA = {"type": "gated_delta", "n_heads": 4, "n_key_heads": 2, "d_key": 6}
 HYBRID = {"type": "alternating", "of": [DELTA, "grouped_query"]}
+SHARES = {"type": "normalized", "n_heads": 4, "n_kv_heads": 2, "window": 5}
 CLAMPED = {"type": "clamped_swiglu", "limit": 0.5, "bias": True}
 EXPERTS = {"type": "mixture_of_experts", "n_experts": 4}
 REQUIRED: dict[str, Parts] = {  # by variant; with the slot where two have one of this name
@@ -67,6 +70,7 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "linear", "n_heads": 4, "divide": "norm"},
         {"type": "linear", "n_heads": 4, "feature_map": "identity", "divide": "norm"},
         {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},
+        {"type": "alternating", "of": [SHARES, SHARES | {"share_kv": True}]},
         {"type": "alternating", "of": [CHUNKED, "grouped_query"]},
         {"type": "alternating", "of": [LOCAL], "last": LATENT | {"d_query_latent": 20}},
         LATENT | {"window": 5, "d_latent": 20, "d_rope": 4, "d_value": 10},
@@ -77,7 +81,10 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "rotary", "fraction": 0.5, "proportional": True},
         {"type": "sinusoidal", "scale": False},
     ],
-    "head": [{"type": "tied", "softcap": 5.0}, {"type": "untied", "softcap": 5.0}],
+    "head": [
+        {"type": "tied", "softcap": 5.0, "scale": 2.0},
+        {"type": "untied", "softcap": 5.0, "z_loss": 1e-3},
+    ],
     "norm": [
         {"type": "layer_norm", "bias": False},
         {"type": "layer_norm", "affine": False, "bias": False},
@@ -118,10 +125,22 @@ OTHER_SLOTS = {
     "head": Head,
     "initialization": Initialization,
 }
+
+
+def go_together(attention: Parts, positions: Parts) -> bool:
+    """Whether some layer takes the model's positions, if these act inside of attention."""
+    scheme = Positions.parse(positions).build(48, 24)
+    needs = Needs(48, 2, 24, 0.0, LayerNorm(), PositionScheme())
+    for layer in range(needs.n_layers):
+        Attention.parse(attention).build(needs, layer)
+    return scheme.marks_embeddings() or positions["type"] == "none" or "positions" in needs.used
+
+
 CASES: list[Parts] = [
     {"attention": attention, "positions": positions}
     for attention in variants("attention", Attention)
     for positions in variants("positions", Positions)
+    if go_together(attention, positions)
 ]
 CASES += [{name: part} for name, slot in OTHER_SLOTS.items() for part in variants(name, slot)]
 CASES += [

@@ -14,10 +14,10 @@ from gptlab.train.recipe import Recipe
 MakeRecipe = Callable[..., Recipe]
 
 
-def gradients(model: GPT, seed: int = 0) -> None:
+def gradients(model: GPT, seed: int = 0, scale: float = 1.0) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
+        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
 
 
 def build(tiny_recipe: MakeRecipe, residual: str = "pre_norm") -> GPT:
@@ -81,6 +81,31 @@ def test_the_multiplier_scales_every_peak(tiny_recipe: MakeRecipe):
     optimizers.set_lr(0.25)
     rates = {group["lr"] for each in optimizers.optimizers for group in each.param_groups}
     assert rates == {0.1, 0.05}
+
+
+@pytest.mark.parametrize("name", variant_names(Optimizer))
+def test_a_layers_factor_changes_its_steps_and_not_its_decay(name: str, tiny_recipe: MakeRecipe):
+    """A hidden matrix under muP at 4 times the base width: a quarter for Adam, half for Muon."""
+    config = Optimizer.parse({"type": name, "lr": 0.01, "weight_decay": 0.5})
+    steps, decays = {}, {}
+    for base_width in (4, 16):
+        initialization = f'{{"type": "mup", "base_width": {base_width}}}'
+        recipe = tiny_recipe(f"model.initialization={initialization}", "model.residual=pre_norm")
+        for zero, seen in ((False, steps), (True, decays)):
+            model = recipe.build()
+            before = {name: p.detach().clone() for name, p in model.named_parameters()}
+            gradients(model, scale=0 if zero else 1)
+            (config if zero else config.but(weight_decay=0)).build(model).step()
+            seen[base_width] = {name: p - before[name] for name, p in model.named_parameters()}
+            seen[base_width, "weights"] = before
+    hidden = {"adamw": 0.25, "muon": 0.5}[name]
+    for parameter, step in steps[16].items():
+        is_hidden = "blocks." in parameter and step.ndim == 2
+        factor = hidden if is_hidden else 1.0
+        torch.testing.assert_close(steps[4][parameter], factor * step, rtol=1e-3, atol=1e-7)
+        for width in (4, 16):
+            expected = -0.005 * decays[width, "weights"][parameter] * (step.ndim == 2)
+            torch.testing.assert_close(decays[width][parameter], expected, rtol=1e-4, atol=1e-7)
 
 
 def test_muon_takes_the_matrices_of_branches(tiny_recipe: MakeRecipe):

@@ -36,6 +36,16 @@ CONFIGS = {
         "model.attention.qk_norm=rms_norm",
         "model.head=untied",
     ),
+    "held at unit norm": (
+        "model.norm=l2",
+        "model.attention=normalized",
+        "model.attention.n_heads=2",
+        "model.mlp=normalized_swiglu",
+        "model.residual=normalized",
+        "model.head=token_scaled",
+        "model.initialization=unit_norm",
+        "optimizer=muon",
+    ),
     "experts balanced by a bias, accumulated": (
         "optimizer=muon",
         "train.micro_batch_tokens=8",

@@ -53,7 +53,7 @@ class Model(Config):
         """Build the model with its initial values. Raises ValueError for parts that do not fit."""
         gpt = GPT(self)
         if gpt.embedding.weight.device.type != "meta":
-            self.initialization.apply(gpt, gpt.blocks, seed)
+            self.initialization.apply(gpt, seed)
         return gpt
 
 
@@ -84,6 +84,8 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
         check_use(model, needs)
         self.head = model.head.build(model.d_model, model.vocab_size)
+        self.head.scale *= model.initialization.logit_factor(model.d_model)
+        model.initialization.assign(self, self.blocks, model.d_model)
         self.hold = model.initialization.hold
 
     def forward(

@@ -18,8 +18,9 @@ class Linear(nn.Linear):
     Role `mixing` computes the weights with which a residual mixes its streams, `router` those with
     which a mixture of experts chooses.
     `std`: what its values start with where its paper fixes that; None leaves it to the
-    initialization. `per_token`: how many vectors of a token it multiplies, `used`: the
-    fraction of tokens that it multiplies at all; both for counting.
+    initialization. `lr_factor`: what its learning rate is multiplied by, as the initialization
+    decides. `per_token`: how many vectors of a token it multiplies, `used`: the fraction of tokens
+    that it multiplies at all; both for counting.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Linear(nn.Linear):
         super().__init__(d_in, d_out, bias=bias)
         self.role: Role = role
         self.std, self.per_token = std, per_token
+        self.lr_factor = 1.0
         self.used = 1.0
 
 
@@ -43,6 +45,8 @@ class Embedding(nn.Embedding):
     def __init__(self, n_rows: int, d_model: int, role: Role):
         super().__init__(n_rows, d_model)
         self.role: Role = role
+        self.std: float | None = None
+        self.lr_factor = 1.0
 
 
 class Drawn(nn.Module, ABC):
@@ -68,6 +72,22 @@ class Vector(Drawn):
 
     def forward(self) -> Tensor:
         return self.weight
+
+
+class Scale(nn.Module):
+    """A learned tensor that takes steps of a size of its own (nGPT, arXiv:2410.01131).
+
+    Stored as p, which starts at `scale`, and worth p * start / scale: its value starts at `start`,
+    and an Adam step of lr moves it by lr * start / scale.
+    """
+
+    def __init__(self, shape: tuple[int, ...], start: float, scale: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full(shape, scale))
+        self.worth = start / scale
+
+    def forward(self) -> Tensor:
+        return self.weight * self.worth
 
 
 class AfterStep(nn.Module, ABC):

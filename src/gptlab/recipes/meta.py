@@ -47,6 +47,20 @@ def transformer_pp() -> Recipe:
     )
 
 
+def transformer_pp_nano() -> Recipe:
+    """Transformer++ at a size for CPUs, with a head of its own: what `ngpt_nano` is measured by.
+
+    gptlab train transformer_pp_nano
+    """
+    small = nano(
+        "transformer_pp_nano",
+        transformer_pp().model,
+        attention=GroupedQuery(n_heads=8),
+        head=Untied(),
+    )
+    return small.but(schedule=Cosine(warmup=0.05, final=0.0))
+
+
 def llama3() -> Recipe:
     """Llama 3 with 8 billion parameters: RoPE, RMSNorm, SwiGLU, grouped queries (arXiv:2407.21783).
 

@@ -124,6 +124,7 @@ def initial_model(recipe: Recipe, source: LanguageModel | None, device: torch.de
     if source is not None:
         weights = source.model.state_dict()
         fit_weights(model, weights, f"train.init_from={recipe.train.init_from}")
+        recipe.model.initialization.hold(model)
     return model.to(device)
 
 

@@ -24,7 +24,8 @@ LAYER = 2
 def build(tiny: Tiny, layer: int = LAYER, **changes: Any) -> DifferentialAttention:
     attention = {"type": "differential", "n_heads": H, "n_kv_heads": K} | changes
     norm = {"type": "rms_norm", "eps": 1e-5}
-    model = tiny(attention=attention, norm=norm, positions="rotary", n_layers=layer + 1)
+    outside = "none" if attention.get("positions") else "rotary"
+    model = tiny(attention=attention, norm=norm, positions=outside, n_layers=layer + 1)
     mixer = model.build().mixers()[layer].eval()
     assert isinstance(mixer, DifferentialAttention)
     return mixer

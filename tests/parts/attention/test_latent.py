@@ -24,7 +24,8 @@ ROTARY = {"type": "rotary", "base": 500.0, "layout": "interleaved"}
 def config(tiny: Tiny, **changes: Any) -> Model:
     attention = {"type": "latent"} | SIZES | changes
     norm = {"type": "rms_norm", "eps": 1e-6}
-    return tiny(attention=attention, norm=norm, positions=ROTARY, n_layers=1, context_length=400)
+    outside = "none" if attention.get("positions") else ROTARY
+    return tiny(attention=attention, norm=norm, positions=outside, n_layers=1, context_length=400)
 
 
 def build(tiny: Tiny, **changes: Any) -> LatentAttention:

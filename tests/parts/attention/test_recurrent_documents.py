@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from gptlab.generate.generator import generate_tokens
 from gptlab.kernels.places import Places
 from gptlab.model.accounting import cache_bytes
 from gptlab.model.gpt import GPT, Model
@@ -22,12 +24,13 @@ MIXERS = {
 LENGTHS = [[1, 64, 2, 80, 3], [70, 1, 1, 14, 64]]  # of the texts of each row
 T = 150
 
+every_mixer = pytest.mark.parametrize("attention", MIXERS.values(), ids=MIXERS.keys())
 
-@pytest.fixture(params=MIXERS)
-def gpt(request: pytest.FixtureRequest, tiny: Tiny) -> GPT:
+
+def build(tiny: Tiny, attention: Any, context_length: int = T) -> GPT:
     """Build a model in float64, whose every parameter matters."""
-    model = tiny(attention=MIXERS[request.param], positions="none", n_layers=4, context_length=T)
-    gpt = model.build().double().eval()
+    shape = {"n_layers": 4, "context_length": context_length, "head": "untied"}
+    gpt = tiny(attention=attention, positions="none", **shape).build().double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in gpt.parameters():
@@ -62,8 +65,10 @@ def splits(length: int) -> list[list[int]]:
     return [[length], [1] * length, [length // 2, *[1] * (length - length // 2)], *at_random]
 
 
+@every_mixer
 @torch.no_grad()
-def test_a_packed_row_gives_what_separate_rows_give(gpt: GPT):
+def test_a_packed_row_gives_what_separate_rows_give(tiny: Tiny, attention: Any):
+    gpt = build(tiny, attention)
     tokens_BT = text(2, T)
     logits_BTV = gpt(tokens_BT, packed())
     for row, lengths in enumerate(LENGTHS):
@@ -74,9 +79,11 @@ def test_a_packed_row_gives_what_separate_rows_give(gpt: GPT):
     assert (gpt(tokens_BT) - logits_BTV).abs().max() > 0.1
 
 
+@every_mixer
 @torch.no_grad()
-def test_pieces_of_packed_rows_give_what_they_give_at_once(gpt: GPT):
+def test_pieces_of_packed_rows_give_what_they_give_at_once(tiny: Tiny, attention: Any):
     """Whole rows agree where documents are told once for all of them, too."""
+    gpt = build(tiny, attention)
     tokens_BT, places = text(2, T), packed()
     same = places.map(lambda x_BT: x_BT[:1])
     for where in (places, same):
@@ -85,9 +92,11 @@ def test_pieces_of_packed_rows_give_what_they_give_at_once(gpt: GPT):
             torch.testing.assert_close(in_pieces(gpt, tokens_BT, where, lengths), expected_BTV)
 
 
+@every_mixer
 @torch.no_grad()
-def test_a_ragged_batch_gives_what_its_rows_give(gpt: GPT):
+def test_a_ragged_batch_gives_what_its_rows_give(tiny: Tiny, attention: Any):
     """Prompts of 70 and 3 tokens, the second filled up on the left; then both go on."""
+    gpt = build(tiny, attention)
     tokens_BT, fill = text(2, 80), 67
     documents_BT = torch.zeros(2, 80, dtype=torch.long)
     documents_BT[1, :fill] = -1
@@ -98,8 +107,10 @@ def test_a_ragged_batch_gives_what_its_rows_give(gpt: GPT):
         torch.testing.assert_close(logits_BTV[1:, fill:], gpt(tokens_BT[1:, fill:]))
 
 
+@every_mixer
 @torch.no_grad()
-def test_rows_that_have_come_to_agree_may_share_their_documents(gpt: GPT):
+def test_rows_that_have_come_to_agree_may_share_their_documents(tiny: Tiny, attention: Any):
+    gpt = build(tiny, attention)
     tokens_BT = text(2, 6)
     documents_BT = torch.tensor([[0] * 6, [-1] * 4 + [0] * 2])
     places, caches = Places.packed(documents_BT), gpt.new_caches(6)
@@ -107,6 +118,27 @@ def test_rows_that_have_come_to_agree_may_share_their_documents(gpt: GPT):
     shared = Places(places.positions_BT[:, 5:], documents_BT[:1, 5:])
     expected_BTV = gpt(tokens_BT, places)[:, 5:]
     torch.testing.assert_close(gpt(tokens_BT[:, 5:], shared, caches), expected_BTV)
+
+
+@every_mixer
+def test_ragged_prompts_go_on_beyond_the_context_as_without_caches(tiny: Tiny, attention: Any):
+    gpt = build(tiny, attention, context_length=24)
+    with_caches, without = (logits_of_a_random_text(gpt, use_cache) for use_cache in (True, False))
+    torch.testing.assert_close(with_caches, without)
+    assert without.std(dim=0).max() > 0.1
+
+
+def logits_of_a_random_text(gpt: GPT, use_cache: bool) -> Tensor:
+    """Let prompts of 20 and 3 tokens go on at random, through a context of 24 and beyond."""
+    seen, generator = [], torch.Generator().manual_seed(0)
+
+    def sample(logits_NV: Tensor) -> Tensor:
+        seen.append(logits_NV)
+        return torch.randint(31, (2,), generator=generator)
+
+    prompts = [text(20).tolist(), text(3).tolist()]
+    assert len(list(generate_tokens(gpt, prompts, 40, sample, use_cache))) == 40
+    return torch.stack(seen)
 
 
 def test_a_cache_does_not_grow_and_its_state_is_in_float32(tiny: Tiny):

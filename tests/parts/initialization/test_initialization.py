@@ -40,6 +40,46 @@ def test_gpt2_draws_by_role(tiny: Tiny, mlp: str, scale: float):
             assert abs(weight.mean().item()) < 0.05 * expected
 
 
+def test_flat_has_one_deviation_for_all(tiny: Tiny):
+    initialization = {"type": "flat", "scale": 0.07}
+    gpt = tiny(**WIDE, head="untied", initialization=initialization).build()
+    for matrices in by_role(gpt).values():
+        for weight in matrices:
+            assert weight.std().item() == pytest.approx(0.07, rel=0.05)
+
+
+def test_fan_in_keeps_the_size_of_what_passes(tiny: Tiny):
+    initialization = {"type": "fan_in", "gain": 1.5}
+    gpt = tiny(**WIDE, mlp={"type": "gelu", "d_ff": 300}, initialization=initialization).build()
+    for matrices in by_role(gpt).values():
+        for weight in matrices:
+            assert weight.std().item() == pytest.approx(1.5 / weight.shape[1] ** 0.5, rel=0.05)
+    x = torch.randn(500, 300, generator=torch.Generator().manual_seed(0))
+    y = torch.nn.functional.linear(x, gpt.get_parameter("blocks.1.mlp.down.weight"))
+    assert y.std().item() == pytest.approx(1.5, rel=0.05)
+
+
+def test_depth_scaled_outputs_shrink_with_their_layer(tiny: Tiny):
+    """Those of layer l by sqrt(2 (l + 1)), and nothing else by anything."""
+    mlp = {"type": "gelu", "d_ff": 300}
+    gpt = tiny(**WIDE, mlp=mlp, head="untied", initialization="depth_scaled").build()
+    for role, matrices in by_role(gpt).items():
+        for index, weight in enumerate(matrices):
+            depth = 2 * (index // 2 + 1) if role == "output" else 1
+            expected = (depth * weight.shape[1]) ** -0.5
+            assert weight.std().item() == pytest.approx(expected, rel=0.05)
+    assert [len(matrices) for role, matrices in by_role(gpt).items() if role == "output"] == [6]
+
+
+def test_unit_norm_holds_rows_and_the_columns_of_outputs(tiny: Tiny):
+    gpt = tiny(**WIDE, head="untied", initialization="unit_norm").build()
+    for role, matrices in by_role(gpt).items():
+        for weight in matrices:
+            lengths = weight.norm(dim=0 if role == "output" else 1)
+            torch.testing.assert_close(lengths, torch.ones_like(lengths))
+            assert len(lengths) != 96 or weight.shape == (96, 96)
+
+
 def test_zero_output_makes_every_block_the_identity(tiny: Tiny):
     gpt = tiny(**WIDE, initialization="zero_output").build()
     weights = by_role(gpt)

@@ -69,7 +69,7 @@ class GroupedQuery(Attention):
     bias: bool = False
     positions: Positions | None = None
 
-    def build(self, needs: Needs, layer: int) -> Mixer:
+    def build(self, needs: Needs, layer: int) -> "GroupedQueryAttention":
         n_kv_heads = self.n_kv_heads or self.n_heads
         if self.d_head is None and needs.d_model % self.n_heads:
             raise ValueError(

@@ -10,7 +10,7 @@ class Tied(Head):
     """See the settings of the slot."""
 
     def build(self, d_model: int, vocab_size: int) -> LogitHead:
-        return TiedHead(self.softcap)
+        return TiedHead(self)
 
 
 class TiedHead(LogitHead):

@@ -10,12 +10,12 @@ class Untied(Head):
     """See the settings of the slot."""
 
     def build(self, d_model: int, vocab_size: int) -> LogitHead:
-        return UntiedHead(d_model, vocab_size, self.softcap)
+        return UntiedHead(self, d_model, vocab_size)
 
 
 class UntiedHead(LogitHead):
-    def __init__(self, d_model: int, vocab_size: int, softcap: float | None):
-        super().__init__(softcap)
+    def __init__(self, config: Head, d_model: int, vocab_size: int):
+        super().__init__(config)
         self.matrix = Linear(d_model, vocab_size, "head")
 
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:

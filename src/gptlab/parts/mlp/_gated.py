@@ -31,8 +31,11 @@ class GatedSettings(MLP):
 
     def assemble(self, needs: Needs, gating: Gating) -> nn.Module:
         """Build with this gating; the variants call it."""
-        d_ff = self.d_ff or -(-8 * needs.d_model // (3 * self.multiple_of)) * self.multiple_of
-        return GatedMLP(needs, d_ff, self.bias, gating)
+        return GatedMLP(needs, self.width(needs.d_model), self.bias, gating)
+
+    def width(self, d_model: int) -> int:
+        """Give the inner width."""
+        return self.d_ff or -(-8 * d_model // (3 * self.multiple_of)) * self.multiple_of
 
 
 class GatedMLP(nn.Module):

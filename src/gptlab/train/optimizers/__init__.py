@@ -7,17 +7,21 @@ a residual mixes, whatever their shape.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from gptlab.config import Part
-from gptlab.parts.layers import Embedding, Linear, Role
+from gptlab.parts.layers import Embedding, Linear
 
 
 class Optimizer(Part):
-    """The slot `optimizer`. `lr`: the peak learning rate, which the schedule multiplies."""
+    """The slot `optimizer`. `lr`: the peak learning rate, which the schedule multiplies.
+
+    A weight whose layer has an `lr_factor`, as with muP, takes steps of so many times `lr`.
+    """
 
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.1
@@ -77,20 +81,34 @@ def fused_adamw(
     eps: float,
     weight_decay: float,
 ) -> torch.optim.AdamW:
-    """Build a fused AdamW for these parameters, decaying those that have a role."""
-    parameters, roles = dict(model.named_parameters()), weight_roles(model)
-    decayed = [parameters[name] for name in names if name in roles]
-    others = [parameters[name] for name in names if name not in roles]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr, betas, eps, weight_decay, fused=True)
+    """Build a fused AdamW for these parameters."""
+    groups = parameter_groups(model, names, lr, weight_decay)
+    return torch.optim.AdamW(groups, lr, betas, eps, fused=True)
 
 
-def weight_roles(model: nn.Module) -> dict[str, Role]:
-    """Give the role of every parameter that has one, by its name."""
-    roles: dict[int, Role] = {
-        id(module.weight): module.role
-        for module in model.modules()
-        if isinstance(module, Linear | Embedding)
-    }
-    return {name: roles[id(p)] for name, p in model.named_parameters() if id(p) in roles}
+def parameter_groups(
+    model: nn.Module, names: Sequence[str], lr: float, weight_decay: float, power: float = 1.0
+) -> list[dict[str, Any]]:
+    """Group these parameters by the learning rate and the weight decay that are right for them.
+
+    A layer's `lr_factor`, to this power, changes its steps and not its decay, which torch
+    multiplies by its rate.
+    """
+    parameters, layers = dict(model.named_parameters()), weight_layers(model)
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name in names:
+        factor, decay = 1.0, 0.0
+        if name in layers:
+            factor = layers[name].lr_factor ** power
+            decay = weight_decay / factor
+        groups.setdefault((lr * factor, decay), []).append(parameters[name])
+    return [
+        {"params": params, "lr": lr, "weight_decay": decay}
+        for (lr, decay), params in groups.items()
+    ]
+
+
+def weight_layers(model: nn.Module) -> dict[str, Linear | Embedding]:
+    """Give the layer of every weight that belongs to one with a role, by the weight's name."""
+    layers = {id(m.weight): m for m in model.modules() if isinstance(m, Linear | Embedding)}
+    return {name: layers[id(p)] for name, p in model.named_parameters() if id(p) in layers}

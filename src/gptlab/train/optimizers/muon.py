@@ -1,7 +1,8 @@
 """Muon: orthogonalised momentum for what reads and writes the stream, AdamW for the rest.
 
 Keller Jordan, https://kellerjordan.github.io/posts/muon/; steps are scaled to AdamW's size
-(arXiv:2502.16982), so that one learning rate suits both.
+(arXiv:2502.16982), so that one learning rate suits both. But Adam's numbers add up over the width
+of a matrix and an orthogonal step's only to the root of it: of a layer's `lr_factor`, the root.
 """
 
 from typing import Annotated
@@ -10,7 +11,13 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import nn
 
-from gptlab.train.optimizers import Optimizer, OptimizerSet, fused_adamw, weight_roles
+from gptlab.train.optimizers import (
+    Optimizer,
+    OptimizerSet,
+    fused_adamw,
+    parameter_groups,
+    weight_layers,
+)
 from gptlab.train.optimizers.adamw import Beta
 
 
@@ -30,14 +37,11 @@ class Muon(Optimizer):
     eps: PositiveFloat = 1e-8
 
     def build(self, model: nn.Module) -> OptimizerSet:
-        parameters = dict(model.named_parameters())
-        roles = weight_roles(model)
-        inside = [name for name, role in roles.items() if role in ("input", "output")]
-        rest = [name for name in parameters if name not in inside]
+        layers = weight_layers(model).items()
+        inside = [name for name, layer in layers if layer.role in ("input", "output")]
+        rest = [name for name, _ in model.named_parameters() if name not in inside]
         muon = torch.optim.Muon(
-            [parameters[name] for name in inside],
-            lr=self.lr,
-            weight_decay=self.weight_decay,
+            parameter_groups(model, inside, self.lr, self.weight_decay, power=0.5),
             momentum=self.momentum,
             ns_steps=self.newton_schulz_steps,
             adjust_lr_fn="match_rms_adamw",

@@ -1,0 +1,20 @@
+"""Depth-scaled: residual outputs the smaller, the later their layer (Mitchell's, in OLMo).
+
+    outputs of layer l = 0, 1, ...: 1 / sqrt(2 (l + 1) fan_in);    all else: 1 / sqrt(fan_in)
+
+The stream's variance then grows with the logarithm of the depth. OLMo (arXiv:2402.00838) cuts its
+values off at three deviations; here they are normal.
+"""
+
+import math
+
+from gptlab.parts.initialization import Initialization, Matrix
+
+
+class DepthScaled(Initialization):
+    """Has no settings."""
+
+    def std(self, matrix: Matrix) -> float:
+        if matrix.role != "output" or matrix.layer is None:
+            return matrix.fan_in**-0.5
+        return 1 / math.sqrt(2 * (matrix.layer + 1) * matrix.fan_in)
