@@ -27,15 +27,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+tokenizers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizers, name="tokenizer", help="Train, compare and look into tokenizers.")
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data", help="Look at prepared sets, and check them.")
 SETTINGS = {"ignore_unknown_options": True}  # `--model.positions=rotary` is a setting
 
 
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data", help="Look at prepared sets, and check them.")
-
-
 def verb(
-    function: Callable[..., None], of: typer.Typer = app, name: str | None = None
+    function: Callable[..., None], group: typer.Typer = app, name: str | None = None
 ) -> Callable[..., None]:
     """Make a function a verb of the command line: a user's mistake is one line and exit code 2."""
 
@@ -53,12 +53,18 @@ def verb(
         except (FloatingPointError, MemoryError) as error:
             _fail(f"failed: {error}", 1)
 
-    return of.command(name, context_settings=SETTINGS)(guarded)
+    return group.command(name, context_settings=SETTINGS if group is app else None)(guarded)
 
 
 Target = Annotated[str, typer.Argument(help="A recipe, a run folder or a config file.")]
 Settings = Annotated[
     list[str] | None, typer.Argument(help="Settings, as path.to.setting=value.", show_default=False)
+]
+Tokens = Annotated[
+    str, typer.Argument(metavar="TOKENIZER", help="A tokenizer's folder, a run's, or `byte`.")
+]
+Source = Annotated[
+    str, typer.Argument(help="A text file, a folder of them, or a source's name: `python`.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -194,6 +200,73 @@ def generate(
         print(f"--- sample {number}\n{prompt}{text}\n")
 
 
+@partial(verb, group=tokenizers, name="train")
+def tokenizer_train(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="The new folder.")],
+    vocab_size: Annotated[int, typer.Option(help="The most tokens there may be.")] = 8192,
+    variant: Annotated[str, typer.Option(help="bpe, byte or char.")] = "bpe",
+    split_pattern: Annotated[str, typer.Option(help="How words part: gpt2 or gpt4.")] = "gpt2",
+    special: Annotated[
+        list[str] | None, typer.Option(help="A special token; may be given again.")
+    ] = None,
+    chat: Annotated[
+        str | None, typer.Option(help="A chat template: chatml, plain, or a YAML file.")
+    ] = None,
+    multiple_of: Annotated[
+        int, typer.Option(min=1, help="Round the vocabulary size up to a multiple.")
+    ] = 1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Learn from the first so many bytes.")
+    ] = None,
+) -> None:
+    """Train a tokenizer: the same text gives the same file."""
+    from gptlab.show.tokenizer_training import settings_of, train
+    from gptlab.tokenizer import find_chat
+
+    template = find_chat(chat) if chat else None
+    tokens = (*(special or ()), *(template.special if template else ()))
+    settings = settings_of(variant, vocab_size, multiple_of, split_pattern, tokens)
+    train(settings, source, out, limit, template)
+
+
+@partial(verb, group=tokenizers, name="report")
+def tokenizer_report(
+    tokenizer: Tokens,
+    source: Source,
+    others: Annotated[
+        list[str] | None, typer.Argument(metavar="[OTHER]...", help="What to compare with.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Read the first so many bytes.")] = 10_000_000,
+    plot: Annotated[
+        Path | None, typer.Option(help="Where the picture goes.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure tokenizers on a text: compression, use of the vocabulary, speed."""
+    from gptlab.show.tokenizer_report import report
+
+    report([tokenizer, *(others or [])], source, limit, plot, json)
+
+
+@partial(verb, group=tokenizers, name="show")
+def tokenizer_show(
+    tokenizer: Tokens,
+    text: Annotated[
+        str | None, typer.Argument(help="The text (default: standard input).", show_default=False)
+    ] = None,
+    special: Annotated[
+        bool, typer.Option("--special", help="Read special tokens where they are spelled.")
+    ] = False,
+) -> None:
+    """Show the pieces of a text and their ids."""
+    from gptlab.show.pieces import show_pieces
+    from gptlab.tokenizer import open_encoder
+
+    given = sys.stdin.buffer.read().decode("utf-8") if text is None else text
+    show_pieces(open_encoder(tokenizer), given, special)
+
+
 @verb
 def prepare(
     source: Annotated[
@@ -258,7 +331,7 @@ def prepare(
     )
 
 
-@partial(verb, of=data_app, name="show")
+@partial(verb, group=data_app, name="show")
 def data_show(
     folder: Annotated[str, typer.Argument(help="A prepared set.")],
     samples: Annotated[int, typer.Option("--samples", "-n", help="Documents to print.")] = 2,
@@ -269,7 +342,7 @@ def data_show(
     show_prepared(folder, samples)
 
 
-@partial(verb, of=data_app, name="verify")
+@partial(verb, group=data_app, name="verify")
 def data_verify(folder: Annotated[str, typer.Argument(help="A prepared set.")]) -> None:
     """Compare every file of a prepared set with its sha256."""
     from gptlab.show.preparation import show_verified

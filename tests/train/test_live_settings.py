@@ -48,6 +48,8 @@ BASE = (  # four steps in which everything happens that can
 START = {  # where the default is of no account in a run as small as this; slots as in contracts
     "wsd.decay": 0.9,
     "bpe.vocab_size": 280,
+    "bpe.pad_to_multiple_of": 64,
+    "char.pad_to_multiple_of": 64,
     "swiglu.multiple_of": 10,
     "normalized_swiglu.multiple_of": 10,
     "geglu.multiple_of": 10,
@@ -102,6 +104,7 @@ SEEN_ELSEWHERE = (  # endings of settings that this run cannot show
 )
 VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and RUN are places
     "name": "another",
+    "special": ["[END]"],
     "tokens": 64,
     "max_seconds": 1e-9,
     "micro_batch_tokens": 8,

@@ -11,7 +11,6 @@ the tokenizer has none) belongs to it.
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gptlab import files
 from gptlab.data.shards import Shards
-from gptlab.tokenizer import Encoder, Tokenizer
+from gptlab.tokenizer import Encoder, Tokenizer, open_encoder
 
 KIND = "gptlab prepared set"
 FORMAT = 1
@@ -132,10 +131,14 @@ class Manifest(Plain):
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """An open set: names and sizes are those of the manifest, the tokenizer is its tokenizer."""
+    """An open set: names and sizes are those of the manifest.
+
+    `encoder`: the tokenizer that the text was encoded with. `fingerprint`: of the manifest.
+    """
 
     path: Path
     manifest: Manifest
+    encoder: Encoder
     fingerprint: str
 
     @classmethod
@@ -151,11 +154,11 @@ class PreparedSet:
                     raise ValueError(
                         f"{name} has {files.size(path / name):,} bytes, {MANIFEST} says {size:,}"
                     )
-            tokenizer = sha256((path / TOKENIZER / "tokenizer.json").read_bytes()).hexdigest()
-            if tokenizer != manifest.tokenizer_sha256:
+            encoder = open_encoder(path / TOKENIZER)
+            if encoder.fingerprint() != manifest.tokenizer_sha256:
                 raise ValueError(
-                    f"{MANIFEST} and tokenizer/tokenizer.json differ: it was prepared with the "
-                    f"tokenizer {manifest.tokenizer_sha256[:12]}, this is {tokenizer[:12]}"
+                    f"{MANIFEST} and {TOKENIZER}/ differ: it was prepared with the tokenizer "
+                    f"{manifest.tokenizer_sha256[:12]}, this is {encoder.fingerprint()[:12]}"
                 )
         except FileNotFoundError as error:
             name = Path(error.filename).name
@@ -165,17 +168,12 @@ class PreparedSet:
             raise ValueError(f"{path} cannot be read ({files.reason(error)})") from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        return cls(path, manifest, sha256(content).hexdigest())
+        return cls(path, manifest, encoder, sha256(content).hexdigest())
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The settings of the tokenizer that the text was encoded with."""
+        """The settings of the tokenizer."""
         return Tokenizer.parse(self.manifest.tokenizer)
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The tokenizer that the text was encoded with."""
-        return self.tokenizer.load(self.path / TOKENIZER)
 
     def tokens(self, split: Split) -> np.ndarray | Shards:
         """Map the ids of a split into memory, without reading them."""

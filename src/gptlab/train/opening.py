@@ -82,6 +82,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     precision = choose_precision(recipe.train.precision, device, say)
     say("reading the text")
     encoder = recipe.tokenizer.load(run.tokenizer)
+    run.check_tokenizer(encoder.fingerprint())
     corpus = recipe.data.tokenize(encoder)
     now = describe_environment(corpus, encoder, device, precision)
     _compare_environments(run.environment(), now, run, say)
@@ -167,13 +168,12 @@ def check_sample_prompt(recipe: Recipe, encoder: Encoder) -> None:
 def _compare_environments(
     then: dict[str, Any], now: dict[str, Any], run: RunFolder, say: Say
 ) -> None:
-    for key, what in (("data_sha256", "text"), ("tokenizer_sha256", "tokenizer")):
-        if then.get(key) != now[key]:
-            raise ValueError(
-                f"the {what} of {run.path} has changed since it was started ({key} was "
-                f"{str(then.get(key))[:12]}, is {now[key][:12]}); restore it, or give its place "
-                "with data.path=..."
-            )
+    was, is_now = then.get("data_sha256"), now["data_sha256"]
+    if was != is_now:
+        raise ValueError(
+            f"the text of {run.path} has changed since it was started (data_sha256 was "
+            f"{str(was)[:12]}, is {is_now[:12]}); restore it, or give its place with data.path=..."
+        )
     for key in ("gptlab", "device", "precision"):
         if then.get(key) != now[key]:
             say(

@@ -312,3 +312,25 @@ def test_an_unfit_disk_is_refused(
     with pytest.raises(ValueError, match=r"--out=.*GB are needed.*GB are free"):
         prepare(file, out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_special_tokens_are_read_on_request(prepare: Prepare, tmp_path: Path, tok: Path):
+    texts = [f"{i} <|endoftext|> <|user|>{i}" for i in range(30)]
+    file = write_jsonl(tmp_path / "a.jsonl", texts)
+    BPE(vocab_size=300, special=("<|user|>",)).train(texts).save(tmp_path / "tok2")
+    prepared = prepare(file, special_tokens=True, tokenizer=str(tmp_path / "tok2"))
+    tokens = np.concatenate([prepared.tokens("train")[:], prepared.tokens("val")[:]])
+    counts = [int((tokens == id).sum()) for id in prepared.encoder.special.values()]
+    assert counts == [60, 30]
+    assert prepared.manifest.special_tokens
+    Char().train(texts).save(tmp_path / "characters")
+    with pytest.raises(ValueError, match=r"--special-tokens: .* has no special tokens"):
+        prepare(file, special_tokens=True, tokenizer=str(tmp_path / "characters"))
+
+
+def test_a_character_that_cannot_be_encoded_names_the_file(prepare: Prepare, tmp_path: Path):
+    Char().train(["abc\n"]).save(tmp_path / "tok2")
+    for name, text in {"1": "abc", "2": "abd", "3": "cba"}.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"2\.txt: .*character 'd' at position 2"):
+        prepare(f"{tmp_path}/*.txt", tokenizer=str(tmp_path / "tok2"))

@@ -11,7 +11,7 @@ import numpy as np
 from gptlab.data import formats
 from gptlab.data.formats import Fragment, Reading, Span
 from gptlab.data.formats._streams import Meter
-from gptlab.data.preparation.part import FRAGMENT
+from gptlab.data.preparation.part import FRAGMENT, encode
 from gptlab.data.preparation.source import Piece, Source
 from gptlab.data.prepared import DOCUMENT
 from gptlab.tokenizer import Encoder
@@ -78,19 +78,20 @@ def _sample(
 ) -> tuple[float, int, int, float, float]:
     """Bytes of the source that were read, bytes of text, documents, tokens, seconds to encode."""
     before, text_bytes, documents = Meter.n_bytes, 0, 0
-    texts, n_encoded, read = list[str](), 0, piece.size
+    texts, n_encoded, read = list[tuple[str, str]](), 0, piece.size
     for span, fragment in _fragments(piece, reading):
         text_bytes += len(fragment.text.encode())
         documents += fragment.last
         if n_encoded < ENCODED:
-            texts.append(fragment.text[: ENCODED - n_encoded])
-            n_encoded += len(texts[-1].encode())
+            part = fragment.text[: ENCODED - n_encoded]
+            texts.append((span.path, part))
+            n_encoded += len(part.encode())
         if text_bytes >= SAMPLE:
             is_plain = span.format in ("text", "parquet") and not span.path.endswith(formats.PACKED)
             read = text_bytes if is_plain else Meter.n_bytes - before
             break
     began = time.perf_counter()
-    n_tokens = sum(map(len, encoder.encode_all(texts)))
+    n_tokens = sum(map(len, encode(texts, encoder, special=False)))
     seconds = time.perf_counter() - began
     scale = text_bytes / max(1, n_encoded)
     return float(read), text_bytes, documents, n_tokens * scale, seconds * scale

@@ -2,6 +2,7 @@
 
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def finish(
         documents_read=int(kept.sum()) + sum(left_out.values()) + sum(copies.values()),
         not_text=not_text,
         left_out=left_out | copies,
-        tokenizer=tokenizer.model_dump(mode="json"),
+        tokenizer=_settings(tokenizer, encoder),
         tokenizer_sha256=encoder.fingerprint(),
         vocab_size=encoder.vocab_size,
         dtype="uint16" if dtype.itemsize == 2 else "uint32",
@@ -76,6 +77,12 @@ def _needed(pieces: list[Piece], done: dict[int, Mark], limit: int | None) -> li
         if limit is not None and n_documents >= limit:
             return pieces[: i + 1]
     return pieces
+
+
+def _settings(tokenizer: Tokenizer, encoder: Encoder) -> dict[str, Any]:
+    """The settings that load the tokenizer, with the size of the vocabulary that it came to."""
+    settings = tokenizer.model_dump(mode="json")
+    return settings | ({"vocab_size": encoder.vocab_size} if "vocab_size" in settings else {})
 
 
 def _places(

@@ -13,7 +13,7 @@ from gptlab.data.extras import needed
 from gptlab.data.preparation.part import Mark, Progress, Work, make_part
 from gptlab.data.preparation.pools import Events
 from gptlab.data.preparation.source import Piece
-from gptlab.data.preparation.tokenizers import open_tokenizer
+from gptlab.tokenizer import open_encoder
 
 
 def on_ray(work: Work, pieces: Iterator[Piece], tokenizer: Path, address: str) -> Events:
@@ -51,5 +51,5 @@ def on_ray(work: Work, pieces: Iterator[Piece], tokenizer: Path, address: str) -
 def _make_part(work: Work, tokenizer: str, piece: Piece) -> tuple[Mark, list[Progress]]:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     told: list[Progress] = []
-    _, encoder = open_tokenizer(tokenizer)
+    encoder = open_encoder(tokenizer)
     return make_part(work, piece, encoder, told.append), told

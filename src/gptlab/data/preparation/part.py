@@ -32,6 +32,7 @@ class Work:
 
     folder: str
     reading: Reading
+    special_tokens: bool
     dtype: str
     ending: tuple[int, ...]
     limit_documents: int | None
@@ -85,7 +86,8 @@ def make_part(work: Work, piece: Piece, encoder: Encoder, tell: Callable[[Progre
     part = Part(Path(work.folder), piece.number)
     with Writer(part, np.dtype(work.dtype)) as writer:
         for batch in _batches(_fragments(work, piece)):
-            ids = _encode([fragment.text for _, fragment in batch], batch[0][0], encoder)
+            texts = [(path, fragment.text) for path, fragment in batch]
+            ids = encode(texts, encoder, work.special_tokens)
             before = (writer.documents, writer.tokens, writer.bytes)
             writer.add([fragment for _, fragment in batch], ids, work.ending)
             now = (writer.documents, writer.tokens, writer.bytes)
@@ -200,8 +202,19 @@ def _batches(found: Iterator[tuple[str, Fragment]]) -> Iterator[list[tuple[str, 
         yield batch
 
 
-def _encode(texts: list[str], where: str, encoder: Encoder) -> list[np.ndarray]:
+def encode(texts: list[tuple[str, str]], encoder: Encoder, special: bool) -> list[np.ndarray]:
+    """Encode texts, given with their files. Raises ValueError naming the file for what cannot be.
+
+    special: read special tokens where they are spelled.
+    """
     try:
-        return encoder.encode_all(texts)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        if special:
+            return [encoder.encode(text, allow_special=True) for _, text in texts]
+        return encoder.encode_all([text for _, text in texts])
+    except ValueError:
+        for path, text in texts:
+            try:
+                encoder.encode(text)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+        raise

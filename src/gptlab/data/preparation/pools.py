@@ -16,8 +16,7 @@ from typing import Any
 
 from gptlab.data.preparation.part import Mark, Progress, Work, make_part
 from gptlab.data.preparation.source import Piece
-from gptlab.data.preparation.tokenizers import open_tokenizer
-from gptlab.tokenizer import Encoder
+from gptlab.tokenizer import Encoder, open_encoder
 
 Event = Progress | tuple[int, Mark]  # a part is whole: its piece's number, its mark
 Events = Generator[Event, None, None]
@@ -124,7 +123,7 @@ def _serve(pipe: Connection, work: Work, tokenizer: str) -> None:
     """What a worker does: pieces, until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started it
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
-    _, encoder = open_tokenizer(tokenizer)
+    encoder = open_encoder(tokenizer)
     try:
         while True:
             piece = pipe.recv()

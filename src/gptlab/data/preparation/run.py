@@ -21,9 +21,8 @@ from gptlab.data.preparation.options import Options
 from gptlab.data.preparation.part import Mark, Part, Progress, Work
 from gptlab.data.preparation.pools import Events, in_processes, in_this_process
 from gptlab.data.preparation.source import Piece, Source, open_source
-from gptlab.data.preparation.tokenizers import open_tokenizer
 from gptlab.data.prepared import TOKENIZER, PreparedSet
-from gptlab.tokenizer import Encoder
+from gptlab.tokenizer import Encoder, Tokenizer, open_tokenizer
 
 
 class Listener(Protocol):
@@ -46,7 +45,7 @@ def prepare(options: Options, listener: Listener) -> PreparedSet:
 
 
 def _prepare(options: Options, listener: Listener) -> PreparedSet:
-    tokenizer, encoder = open_tokenizer(options.tokenizer)
+    tokenizer, encoder = _open_tokenizer(options)
     reading = Reading(options.column, options.separator, options.errors)
     source = open_source(options.source, reading, options.fraction)
     folder = WorkFolder(options.out, _plan(options, source, encoder))
@@ -55,7 +54,14 @@ def _prepare(options: Options, listener: Listener) -> PreparedSet:
         listener.say(f"{options.out} was finished already")
         return PreparedSet.open(options.out)
     dtype = np.dtype("<u2" if encoder.vocab_size <= 2**16 else "<u4")
-    work = Work(str(folder.path), reading, dtype.str, _ending(encoder), options.limit_documents)
+    work = Work(
+        str(folder.path),
+        reading,
+        options.special_tokens,
+        dtype.str,
+        _ending(encoder),
+        options.limit_documents,
+    )
     done = _done(work, source.pieces)
     workers = min(options.workers or machine.usable_cores(), len(source.pieces))
     wanted = estimate(source, reading, encoder, dtype.itemsize, workers)
@@ -151,6 +157,16 @@ def _left(pieces: list[Piece], done: dict[int, Mark], limit: int | None) -> Iter
 def _refuse_changes(folder: WorkFolder, options: Options, source: Source, encoder: Encoder) -> None:
     if _plan(options, source, encoder) != folder.plan:
         raise ValueError(f"{options.source} changed while it was read; remove {options.out}")
+
+
+def _open_tokenizer(options: Options) -> tuple[Tokenizer, Encoder]:
+    try:
+        tokenizer, encoder = open_tokenizer(options.tokenizer)
+    except ValueError as error:
+        raise ValueError(f"--tokenizer: {error}") from None
+    if options.special_tokens and not encoder.special:
+        raise ValueError(f"--special-tokens: {options.tokenizer} has no special tokens")
+    return tokenizer, encoder
 
 
 def _ending(encoder: Encoder) -> tuple[int, ...]:

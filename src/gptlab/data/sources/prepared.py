@@ -12,7 +12,10 @@ from gptlab.tokenizer import Encoder, Tokenizer
 
 
 class Prepared(Data):
-    """`path`: required. The set's own tokenizer takes the place of the recipe's."""
+    """`path`: required. The set's own tokenizer takes the place of the recipe's.
+
+    Of the recipe's `tokenizer` stays how far the model's vocabulary is padded.
+    """
 
     has_path = True
 
@@ -25,7 +28,7 @@ class Prepared(Data):
             raise ValueError(f"data.path: {error}") from None
 
     def tokenizer(self, asked: Tokenizer) -> Tokenizer:
-        return self.opened.tokenizer
+        return self.opened.tokenizer.but(pad_to_multiple_of=asked.pad_to_multiple_of)
 
     def prepare(self, tokenizer: Tokenizer) -> tuple[Encoder, Corpus]:
         return self.opened.encoder, self.tokenize(self.opened.encoder)

@@ -1,0 +1,102 @@
+"""Byte-pair encoding in Hugging Face's format: tokenizer.json, and the tokenizer that it makes."""
+
+import json
+from typing import Any, Literal
+
+from gptlab.tokenizer._special import SpecialTokens, number_special
+
+GPT4_PATTERN = (  # as published with OpenAI's cl100k_base
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+Merge = tuple[str, str]
+
+
+Pattern = Literal["gpt2", "gpt4"]
+
+
+def _alphabet() -> dict[str, int]:
+    """GPT-2's letters for the 256 bytes: themselves if printable, else the next from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return letters | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+BYTE_OF = _alphabet()
+ALPHABET = sorted(BYTE_OF)
+
+
+def spell_tokens(merges: list[Merge]) -> list[str]:
+    return [*ALPHABET, *(a + b for a, b in merges)]
+
+
+def describe(pattern: str, merges: list[Merge], special: SpecialTokens) -> dict[str, Any]:
+    """Describe the tokenizer in Hugging Face's format."""
+    tokens = spell_tokens(merges)
+    added = number_special(special, len(tokens))
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [_special_token(spelling, id) for spelling, id in added.items()],
+        "normalizer": None,
+        "pre_tokenizer": splitter_of(pattern),
+        "post_processor": None,
+        "decoder": _byte_level(use_regex=True),
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {token: id for id, token in enumerate(tokens)},
+            "merges": [list(merge) for merge in merges],
+        },
+    }
+
+
+def _special_token(spelling: str, id: int) -> dict[str, Any]:
+    return {
+        "id": id,
+        "content": spelling,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+
+
+def splitter_of(pattern: str) -> dict[str, Any]:
+    """Describe how text is split into words, and words into bytes; gpt2's pattern is built in."""
+    if pattern == "gpt2":
+        return _byte_level(use_regex=True)
+    words = {
+        "type": "Split",
+        "pattern": {"Regex": GPT4_PATTERN},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return {"type": "Sequence", "pretokenizers": [words, _byte_level(use_regex=False)]}
+
+
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": use_regex,
+    }
+
+
+def build(tree: dict[str, Any]) -> Any:
+    """Build Hugging Face's tokenizer; special tokens in a text are text to it."""
+    from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+    tokenizer = HuggingFaceTokenizer.from_str(json.dumps(tree))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
