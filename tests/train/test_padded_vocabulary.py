@@ -8,7 +8,6 @@ import pytest
 import torch
 from ends import quiet
 
-from gptlab.data.corpus import prepare
 from gptlab.evaluate.validation import validation_loss
 from gptlab.generate import load
 from gptlab.train.recipe import Recipe
