@@ -170,7 +170,7 @@ def test_a_piece_that_kills_its_workers_is_an_error(
     assert contents(prepare(file, workers=2, out=tmp_path / "out").path) == expected
 
 
-@posix
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_workers_end_with_whoever_started_them(
     file: Path, tok: Path, tmp_path: Path, small_pieces: None
 ):

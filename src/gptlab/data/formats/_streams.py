@@ -12,7 +12,7 @@ from gptlab.data.extras import needed
 BOM = b"\xef\xbb\xbf"
 CHUNK = 2**18
 BUFFER = 2**16
-FEED = 2**12  # compressed bytes at a time: zstd may make 30,000 of each
+FEED = 2**10  # compressed bytes at a time: zstd may make 30,000 of each
 
 
 @contextmanager
