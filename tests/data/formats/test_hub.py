@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from gptlab.data import formats
 from gptlab.data.formats import Reading, hub
+from gptlab.data.preparation.options import Options
+from gptlab.data.preparation.run import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TEXTS = [f"text {i} naïve" for i in range(50)]
@@ -95,3 +98,19 @@ def test_without_datasets_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ValueError, match=r"hf:.*needs the package datasets; .*gptlab\[data\]"):
         hub.spans(f"hf:{tmp_path}")
+
+
+def test_it_is_prepared_like_any_source(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("sets")
+    (out / "a.jsonl").write_text(
+        "\n".join(json.dumps({"text": text}) for i in range(3) for text in TEXTS[i::3]), "utf-8"
+    )
+    made = []
+    for i, source in enumerate((f"hf:{folder}", str(out / "a.jsonl"))):
+        listener = MagicMock()
+        options = Options(source, "byte", out / str(i), val_documents=5, workers=1)
+        made.append(prepare(options, listener))
+        assert (listener.estimated.call_args.args[1] is None) == (i == 0)
+    from_hub, from_file = made
+    for split in ("train", "val"):
+        assert from_hub.manifest.of(split) == from_file.manifest.of(split)

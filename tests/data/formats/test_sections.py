@@ -13,6 +13,7 @@ from gptlab.data.formats.text import cut_near
 
 TEXTS = {
     "words": ("some words of naïve text\n" * 2000).encode(),
+    "seams far apart": (b"y" * 83 + b" ") * 400,
     "one letter": b"x" * 20_000,
     "no space, four bytes each": ("🙂" * 5000).encode(),
     "not UTF-8": b"\x80" * 9000,

@@ -215,11 +215,13 @@ def test_a_signal_stops_it_and_says_how_to_go_on(
     expected = contents(prepare(file, shard_size=3000).path)
     out = tmp_path / "out"
     words = command(file, tok, out, tmp_path, "--workers", "2")
-    child = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not list(out.glob(".work/*.json")):
         time.sleep(0.005)
         assert child.poll() is None
-    child.send_signal(number)
+    os.killpg(child.pid, number)  # as a terminal does: the workers hear it too
     _, err = child.communicate(timeout=60)
     assert child.returncode == code, err
     assert "the same command goes on" in err

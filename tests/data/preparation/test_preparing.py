@@ -180,6 +180,9 @@ def test_copies_are_dropped_and_counted(prepare: Prepare, documents: list[str], 
     assert prepared.manifest.documents_read == len(texts)
     n_kept = prepared.manifest.train.documents + prepared.manifest.val.documents
     assert n_kept == len(documents) + 1
+    file = write_jsonl(tmp_path / "b.jsonl", [*documents[29::-1], *documents[:50]])
+    firsts = [*documents[29::-1], *documents[30:50]]
+    assert_holds(prepare(file, dedup=True), *halves(firsts, 0.2))
     assert "copies" not in prepare(file).manifest.left_out
 
 
@@ -203,6 +206,16 @@ def test_a_limit_takes_the_first(
     prepared = prepare(file, limit_documents=limit, val_documents=1, workers=workers)
     chosen = min(documents[:limit], key=number)
     assert_holds(prepared, [t for t in documents[:limit] if t != chosen], [chosen])
+
+
+def test_a_limit_may_end_anywhere_in_a_piece(
+    prepare: Prepare, documents: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(source, "SMALLEST", 4000)
+    file = write_jsonl(tmp_path / "a.jsonl", documents)
+    for limit in range(100, 120):
+        manifest = prepare(file, limit_documents=limit, val_documents=1).manifest
+        assert manifest.train.documents == limit - 1
 
 
 def test_wrong_text_is_counted(prepare: Prepare, tmp_path: Path):
