@@ -197,7 +197,7 @@ def tokenizer_train(
     out: Annotated[Path, typer.Option(help="The new folder.")],
     vocab_size: Annotated[int, typer.Option(help="The most tokens there may be.")] = 8192,
     variant: Annotated[str, typer.Option(help="bpe, byte or char.")] = "bpe",
-    split_pattern: Annotated[str, typer.Option(help="How words part: gpt2 or gpt4.")] = "gpt2",
+    split_pattern: Annotated[str, typer.Option(help="How words part: gpt2, gpt4, gpt4o.")] = "gpt2",
     special: Annotated[
         list[str] | None, typer.Option(help="A special token; may be given again.")
     ] = None,
