@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import gptlab
-from gptlab.model.accounting import count_parameters
+from gptlab.model.accounting import build_on_meta, count_flops, count_parameters
 from gptlab.recipes import all_recipes, find_recipe, open_recipe
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import start_run
@@ -42,6 +44,19 @@ def test_a_recipe_fits_together(name: str):
     tokens = torch.zeros(1, recipe.model.context_length, dtype=torch.long, device="meta")
     V = recipe.resolved().model.vocab_size
     assert model(tokens).shape == (1, recipe.model.context_length, V)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_counts_of_a_recipe_are_those_of_the_model_that_is_built(name: str):
+    """Parameters one by one, and products with weights by torch's own counter."""
+    model = find_recipe(name).resolved().model
+    gpt, T = build_on_meta(model), 16
+    assert count_parameters(model).total == sum(p.numel() for p in gpt.parameters())
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        gpt(torch.zeros(1, T, dtype=torch.long, device="meta"))
+    by_operation = counter.get_flop_counts()["Global"]
+    products = by_operation.pop(torch.ops.aten.mm, 0) + by_operation.pop(torch.ops.aten.addmm, 0)
+    assert products == pytest.approx(count_flops(model, T).products * T, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def verb(
         except (FloatingPointError, MemoryError) as error:
             _fail(f"failed: {error}", 1)
 
+    name = name or function.__name__.rstrip("_")  # `import` is a word of Python's
     return group.command(name, context_settings=SETTINGS if group is app else None)(guarded)
 
 
@@ -123,11 +124,18 @@ def diff(a: Target, b: Target) -> None:
 
 
 @verb
-def parts(slot: Annotated[str | None, typer.Argument(help="Only this slot.")] = None) -> None:
+def parts(
+    slot: Annotated[str | None, typer.Argument(help="All about this slot.")] = None,
+    variant: Annotated[str | None, typer.Argument(help="All about this variant of it.")] = None,
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="All about all of them, or of this slot, as Markdown."),
+    ] = False,
+) -> None:
     """List the parts that a model can be made of, with their settings."""
     from gptlab.show.parts import parts as show_parts
 
-    show_parts(slot)
+    show_parts(slot, variant, markdown)
 
 
 @verb
@@ -256,6 +264,40 @@ def tokenizer_show(
 
     given = sys.stdin.buffer.read().decode("utf-8") if text is None else text
     show_pieces(open_encoder(tokenizer), given, special)
+
+
+@verb
+def import_(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A local folder with config.json, safetensors and tokenizer.json."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="What to call the run (default: as the folder).")
+    ] = None,
+) -> None:
+    """Turn a Hugging Face model into a run folder runs/NAME; nothing in it is executed."""
+    from gptlab.interop.importing import import_folder
+
+    run = import_folder(folder, Path("runs"), name, say=_say)
+    print(f"{run.path}")
+    _say(
+        f"let it write with: gptlab generate {run.path} --prompt TEXT\nor train it further with: "
+        f"gptlab train {run.path} train.init_from={run.path} data.path=FILE"
+    )
+
+
+@verb
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="The new folder to write.")],
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+) -> None:
+    """Turn a run into a folder that transformers' AutoModelForCausalLM loads."""
+    from gptlab.interop.exporting import export_run
+
+    family = export_run(run, folder, checkpoint)
+    print(f"{folder}: {family.model_type}, {family.architecture}")
 
 
 @verb

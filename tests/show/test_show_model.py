@@ -93,7 +93,7 @@ def test_the_picture_shows_the_block_as_it_is_wired(residual: str):
     assert lines[0] == "tokens"
     assert "257 x 24" in lines[1]
     assert lines[-1].startswith("logits, 257")
-    assert ("  │ rms_norm" in lines) == (residual != "post_norm")
+    assert ("  │ rms_norm" in lines) == (residual not in ("post_norm", "normalized"))
 
 
 def test_the_picture_shows_the_pattern_of_alternating_attention():

@@ -71,7 +71,7 @@ def random_ranks(seed: int) -> Ranks:
 def test_ids_are_tiktokens(name: str, seed: int | None):
     pattern, special = ENCODINGS[name]
     ranks = trained(pattern) if seed is None else random_ranks(seed)
-    tokenizer = build(read_tiktoken(Path(f"{name}.tiktoken"), write(ranks)))
+    tokenizer = build(read_tiktoken(name, write(ranks)))
     rng = np.random.default_rng(0)
     starts = rng.integers(0, len(TEXT), 200).tolist()
     texts = [TEXT, *special, *(TEXT[i : i + 50] for i in starts)]
@@ -114,12 +114,12 @@ def test_the_bytes_have_the_ids_that_gpt2_gives_them():
 )
 def test_a_damaged_file_is_refused(content: bytes, problem: str):
     with pytest.raises(ValueError, match=problem):
-        read_tiktoken(Path("cl100k_base.tiktoken"), content)
+        read_tiktoken("cl100k_base", content)
 
 
 def test_another_encodings_file_is_refused():
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"ab": 50256}
     with pytest.raises(ValueError, match="not r50k_base: id 50,256 is a special token's"):
-        read_tiktoken(Path("r50k_base.tiktoken"), write(ranks))
+        read_tiktoken("r50k_base", write(ranks))
     with pytest.raises(ValueError, match=r"no encoding named 'cl100k'; did you mean 'cl100k_base'"):
-        read_tiktoken(Path("cl100k.tiktoken"), write(ranks))
+        read_tiktoken("cl100k", write(ranks))

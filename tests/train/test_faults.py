@@ -17,7 +17,7 @@ from processes import command_line, exit_code, exit_of, fork, wait_for
 from torch import Tensor
 
 from gptlab import files
-from gptlab.parts.head import LogitHead
+from gptlab.parts import head
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
 from gptlab.train.optimizers import OptimizerSet
@@ -41,8 +41,8 @@ GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 @pytest.mark.parametrize(
     ("owner", "name", "turn", "left"),
     [
-        (LogitHead, "loss", 1, "has no checkpoint yet"),
-        (LogitHead, "loss", 8, "is that of step 5"),  # 5 steps, 2 windows' evaluation
+        (head, "nats", 1, "has no checkpoint yet"),
+        (head, "nats", 8, "is that of step 5"),  # 5 steps, 2 windows' evaluation
         (OptimizerSet, "step", 7, "is that of step 5"),
     ],
 )
@@ -70,12 +70,12 @@ def test_out_of_memory(
 
 
 def test_a_real_refusal_of_memory_is_recognised(tiny_recipe: MakeRecipe, tmp_path: Path):
-    def ask_for_too_much(head: LogitHead, loss: Tensor) -> Tensor:
+    def ask_for_too_much(logits: Tensor, loss: Tensor) -> Tensor:
         return loss + torch.empty(2**60)
 
     recipe = tiny_recipe("train.micro_batch_tokens=8")
     with (
-        after_call(LogitHead, "loss", 1, ask_for_too_much),
+        after_call(head, "nats", 1, ask_for_too_much),
         pytest.raises(MemoryError, match=r"with 1 rows of 8 .* a smaller model\.n_layers"),
     ):
         start_run(recipe, tmp_path, say=quiet)
@@ -84,7 +84,7 @@ def test_a_real_refusal_of_memory_is_recognised(tiny_recipe: MakeRecipe, tmp_pat
 def test_other_errors_stay_what_they_are(tiny_recipe: MakeRecipe, tmp_path: Path):
     error = RuntimeError("a bug of ours")
     with (
-        after_call(LogitHead, "loss", 3, raising(error)),
+        after_call(head, "nats", 3, raising(error)),
         pytest.raises(RuntimeError, match="a bug of ours") as caught,
     ):
         start_run(tiny_recipe("name=mine"), tmp_path, say=quiet)
@@ -110,7 +110,7 @@ def test_a_run_that_fails_exits_with_1_and_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(tiny_recipe("name=mine").to_yaml())
-    with after_call(LogitHead, "loss", 3, fault):
+    with after_call(head, "nats", 3, fault):
         assert exit_code("train", "mine.yaml") == 1
     said = capfd.readouterr().err
     assert said.splitlines()[-1].startswith(start)
@@ -158,11 +158,11 @@ def test_a_run_folder_that_is_lost_while_training(
     mine = tmp_path / "runs" / "mine"
     with monkeypatch.context() as broken:
 
-        def lose(head: LogitHead, result: Tensor) -> Tensor:
+        def lose(logits: Tensor, result: Tensor) -> Tensor:
             happen(broken, mine)
             return result
 
-        with after_call(LogitHead, "loss", 4, lose):
+        with after_call(head, "nats", 4, lose):
             assert exit_code("train", "mine.yaml") == 2
     said = capfd.readouterr().err.splitlines()
     assert said[-1].startswith("error: ")

@@ -143,6 +143,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "read_bias": 0.5,
     "embedding_scale": 3.0,
     "embedding_norm": "rms_norm",
+    "multi_token": {"depth": 1},
 }
 MAY_BE_REFUSED = {"train.device"}  # where there is no such device
 TIMING = {"seconds", "tokens_per_second", "model_flops_utilization"}
@@ -186,7 +187,8 @@ def groups(
         place = f"{path}.{name}" if path else name
         for inner in classes_in(field.annotation):
             if not issubclass(inner, Part):
-                yield from groups(inner, place, settings, above)
+                given = (f"{place}={{}}",) if field.default is None else ()
+                yield from groups(inner, place, settings + given, above)
                 continue
             is_list = get_origin(field.annotation) is tuple
             for variant in variant_names(inner):
@@ -225,7 +227,8 @@ def without_idle_positions(group: Group) -> Group:
     return group
 
 
-BY_PLACE = {str(group): group for group in groups(Recipe)}  # one for each place
+FOUND = sorted(groups(Recipe), key=lambda group: "grouped_query" in "".join(group.settings))
+BY_PLACE = {str(group): group for group in FOUND}  # one for each place, the plainest
 GROUPS = [without_idle_positions(group) for group in BY_PLACE.values()]
 
 

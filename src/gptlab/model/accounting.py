@@ -6,7 +6,7 @@ no memory, and its modules are asked. A multiplication with its addition counts 
 T tokens, D d_model, V vocabulary.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 from gptlab.model.gpt import GPT, Model
+from gptlab.parts.attention import Mixer
 from gptlab.parts.layers import Embedding, Linear
 
 FLOAT32_BYTES = 4
@@ -44,7 +45,8 @@ class Flops:
 
     `products`: matrix products with weights, the head's included; looking up an embedding is free.
     `scores`: attention's scores and their use, over the keys that a token sees, averaged over T.
-    `training`: three times `forward`; nothing that is computed twice counts twice.
+    `training`: three times `forward` and the heads of multi-token prediction, which only training
+    computes; nothing that is computed twice counts twice.
     `training_palm`: the same as if every token saw all T keys, as in the appendix of PaLM
     (arXiv:2204.02311) and most published utilizations.
     """
@@ -76,16 +78,21 @@ def count_parameters(model: Model) -> Parameters:
 def count_flops(model: Model, T: int | None = None) -> Flops:
     """Count the FLOPs of a token in a text of T tokens; by default, as long as the context."""
     gpt, T = build_on_meta(model), T or model.context_length
-    in_head = set(gpt.head.modules())
-    products = _head_flops(gpt) + sum(
-        2 * module.weight.numel() * module.per_token * module.used
-        for module in gpt.modules()
-        if isinstance(module, Linear) and module not in in_head
-    )
+    head, extra = _head_flops(gpt), list(gpt.multi_token.modules())
+    elsewhere = {*gpt.head.modules(), *extra}
+    products = head + _product_flops(module for module in gpt.modules() if module not in elsewhere)
     scores = sum(mixer.score_flops(T) for mixer in gpt.mixers())
-    all_scores = sum(mixer.score_flops_of_all(T) for mixer in gpt.mixers())
     forward = products + scores
-    return Flops(products, scores, forward, 3 * forward, 3 * (products + all_scores))
+    n_heads = model.multi_token.depth if model.multi_token else 0
+    trained = products + _product_flops(extra) + n_heads * head
+    mixers = gpt.mixers() + [module for module in extra if isinstance(module, Mixer)]
+    return Flops(
+        products,
+        scores,
+        forward,
+        3 * (trained + sum(mixer.score_flops(T) for mixer in mixers)),
+        3 * (trained + sum(mixer.score_flops_of_all(T) for mixer in mixers)),
+    )
 
 
 def training_flops_per_token(model: Model) -> float:
@@ -151,6 +158,14 @@ class _ProductCounter(TorchFunctionMode):
         rows = x.numel() // x.shape[-1]
         self.flops += 2 * rows * weight.numel()
         return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def _product_flops(modules: Iterable[nn.Module]) -> float:
+    return sum(
+        2 * module.weight.numel() * module.per_token * module.used
+        for module in modules
+        if isinstance(module, Linear)
+    )
 
 
 def _head_flops(gpt: GPT) -> int:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from gptlab.config import Config
 from gptlab.kernels.places import Places
+from gptlab.model.block import Block
 from gptlab.model.legality import check_pairs, check_use
+from gptlab.model.multi_token import MultiToken, NextTokenOnly
 from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.context import Context
 from gptlab.parts.head import Head
@@ -32,6 +34,7 @@ class Model(Config):
     `vocab_size`: null means as many as the tokenizer has. `dropout` acts on the embedding, the
     attention weights and each branch's output, in training only. Token embeddings are multiplied by
     `embedding_scale` (Gemma, Granite) and normed by `embedding_norm` (BLOOM), where there is one.
+    `multi_token`: extra heads that predict further tokens in training; null: none.
     """
 
     vocab_size: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
@@ -48,6 +51,7 @@ class Model(Config):
     residual: Residual
     head: Head
     initialization: Initialization
+    multi_token: MultiToken | None = None
 
     def build(self, seed: int = 0) -> "GPT":
         """Build the model with its initial values. Raises ValueError for parts that do not fit."""
@@ -84,6 +88,8 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
         check_use(model, needs)
         self.head = model.head.build(model.d_model, model.vocab_size)
+        extra = model.multi_token
+        self.multi_token = extra.build(model, needs) if extra else NextTokenOnly()
         self.head.scale *= model.initialization.logit_factor(model.d_model)
         model.initialization.assign(self, self.blocks, model.d_model)
         self.hold = model.initialization.hold
@@ -112,7 +118,9 @@ class GPT(nn.Module):
         context = self.begin(tokens_BT, places)
         context.losses = {}
         x_BTD = self.pass_through(tokens_BT, context)
-        return self.head.losses(x_BTD, targets_BT, self.embedding.weight) | context.losses
+        losses = self.head.losses(x_BTD, targets_BT, self.embedding.weight)
+        further = self.multi_token(x_BTD, tokens_BT, targets_BT, context, self.embedding, self.head)
+        return losses | further | context.losses
 
     def read(
         self, tokens_BT: Tensor, places: Places | None = None, caches: list[Any] | None = None
@@ -148,18 +156,3 @@ class GPT(nn.Module):
     def mixers(self) -> list[Mixer]:
         """The attention module of every layer, first to last."""
         return [module for module in self.blocks.modules() if isinstance(module, Mixer)]
-
-
-class Block(nn.Module):
-    """One layer: attention and MLP as branches of the residual stream."""
-
-    def __init__(self, model: Model, needs: Needs, layer: int):
-        super().__init__()
-        self.attention = model.attention.build(needs, layer)
-        self.mlp = model.mlp.build(needs, layer)
-        self.residual = model.residual.build(needs, layer, n_branches=2)
-
-    def forward(self, stream: Any, context: Context) -> Any:
-        return self.residual(
-            stream, lambda x: self.attention(x, context), lambda x: self.mlp(x, context)
-        )

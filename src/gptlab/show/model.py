@@ -82,8 +82,16 @@ def picture(model: Model) -> list[str]:
         "  │",
         *([f"  │ {norm}"] if has_final_norm else []),
         f"  │ {_label(model.head)} head",
+        *_further(model),
         f"logits, {model.vocab_size} for each token",
     ]
+
+
+def _further(model: Model) -> list[str]:
+    if model.multi_token is None:
+        return []
+    extra = model.multi_token
+    return [f"  │ in training, {extra.depth} {extra.form} heads for further tokens"]
 
 
 def _label(part: Part) -> str:

@@ -57,7 +57,7 @@ def describe_parts(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_special_token(spelling, id) for spelling, id in special.items()],
+        "added_tokens": [special_token(spelling, id) for spelling, id in special.items()],
         "normalizer": None,
         "pre_tokenizer": splitter_of(pattern),
         "post_processor": None,
@@ -77,7 +77,7 @@ def describe_parts(
     }
 
 
-def _special_token(spelling: str, id: int) -> dict[str, Any]:
+def special_token(spelling: str, id: int) -> dict[str, Any]:
     return {
         "id": id,
         "content": spelling,
@@ -112,9 +112,17 @@ def byte_level(use_regex: bool) -> dict[str, Any]:
 
 
 def build(tree: dict[str, Any]) -> Any:
-    """Build Hugging Face's tokenizer; special tokens in a text are text to it."""
+    """Build Hugging Face's tokenizer; special tokens in a text are text to it.
+
+    Raises ValueError if it is damaged.
+    """
     from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-    tokenizer = HuggingFaceTokenizer.from_str(json.dumps(tree))
+    try:
+        tokenizer = HuggingFaceTokenizer.from_str(json.dumps(tree))
+    except Exception as error:  # the library raises nothing more definite
+        raise ValueError(f"damaged: {str(error)[:200]}") from None
     tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer

@@ -12,7 +12,6 @@ encodings of these names (github.com/openai/tiktoken).
 import binascii
 from itertools import pairwise
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from gptlab.config import nearest
@@ -37,18 +36,17 @@ ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
 LETTER_OF = {byte: letter for letter, byte in BYTE_OF.items()}
 
 
-def read_tiktoken(file: Path, content: bytes) -> dict[str, Any]:
-    """Describe the tokenizer in Hugging Face's format. Raises ValueError for a damaged file."""
-    if file.stem not in ENCODINGS:
+def read_tiktoken(name: str, content: bytes) -> dict[str, Any]:
+    """Describe an encoding in Hugging Face's format. Raises ValueError if it is damaged."""
+    if name not in ENCODINGS:
         raise ValueError(
-            f"{file.name}: no encoding named {file.stem!r}{nearest(file.stem, list(ENCODINGS))}; "
-            f"its pattern and special tokens are not in it, so it must be called like one that is "
-            f"known: {', '.join(ENCODINGS)}"
+            f"no encoding named {name!r}{nearest(name, list(ENCODINGS))}; a file has no pattern and "
+            f"no special tokens, so its name must tell: {', '.join(ENCODINGS)}"
         )
-    pattern, special = ENCODINGS[file.stem]
+    pattern, special = ENCODINGS[name]
     ids = _parse(content)
     if taken := set(special.values()) & set(ids.values()):
-        raise ValueError(f"{file.name}: not {file.stem}: id {min(taken):,} is a special token's")
+        raise ValueError(f"not {name}: id {min(taken):,} is a special token's")
     vocabulary = {spell(token): id for token, id in ids.items()}
     merges = [(spell(a), spell(b)) for a, b in find_merges(ids)]
     # special tokens among the others keep their ids, which need not follow on the last one

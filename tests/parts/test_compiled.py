@@ -1,0 +1,128 @@
+"""Compiled = eager, in the losses and in every gradient, for every variant of every slot.
+
+One small model per variant, traced whole: a part that torch cannot trace without a break fails.
+Code is made and run for each variant by its name; other settings, which lead through the same
+kernels, are traced with their gradients and run by torch's own operations, a tenth of the time.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+
+import pytest
+import torch
+from test_contracts import LOCAL, OTHER_SLOTS, SETTINGS_WORTH_IT, Parts, label, text, variants
+from test_contracts import build as build_with_effect
+from torch import Tensor
+from torch._inductor import config as inductor
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
+
+from gptlab.model.gpt import GPT, Model
+from gptlab.parts.attention import Attention
+from gptlab.parts.positions import Positions
+from gptlab.parts.scaling import Scaling
+
+Tiny = Callable[..., Model]
+
+SLOTS = {"attention": Attention, "positions": Positions, "scaling": Scaling} | {
+    name: slot for name, slot in OTHER_SLOTS.items() if name != "initialization"
+}
+OPTIONS = LOCAL | {
+    "qk_norm": "rms_norm",
+    "softcap": 2.0,
+    "sinks": True,
+    "gate": "elementwise",
+    "value_residual": True,
+}
+
+
+def place(slot: str, part: Parts) -> Parts:
+    """Put a part into a model."""
+    if slot == "scaling":
+        return {"positions": {"type": "rotary", "scaling": part}}
+    return {slot: part} | ({"positions": {"type": "rotary"}} if slot == "attention" else {})
+
+
+SETTINGS = [place(slot, part) for slot in SLOTS for part in SETTINGS_WORTH_IT.get(slot, [])]
+VARIANTS = [place(slot, part) for slot, kind in SLOTS.items() for part in variants(slot, kind)]
+VARIANTS = [part for part in VARIANTS if part not in SETTINGS] + [place("attention", OPTIONS)]
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
+
+
+@pytest.fixture(autouse=True)
+def afresh(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    torch.compiler.reset()
+    caplog.set_level(logging.WARNING, "torch.__trace")  # thousands of lines beside a failure
+    with inductor.patch(compile_threads=1):  # tests run in parallel already
+        yield
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("needs a C++ compiler, which torch.compile calls")
+    return request.param
+
+
+def build(tiny: Tiny, parts: Parts) -> GPT:
+    """Build the smallest model that has this part: one layer, or two where one is refused."""
+    try:
+        return build_with_effect(tiny, parts | {"n_layers": 1}).train()
+    except ValueError:
+        return build_with_effect(tiny, parts).train()
+
+
+def losses_and_gradients(gpt: GPT) -> dict[str, Tensor]:
+    device = gpt.embedding.weight.device
+    losses = gpt.losses(text().to(device), text().roll(-1, dims=1).to(device))
+    gpt.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = {name: p.grad for name, p in gpt.named_parameters() if p.grad is not None}
+    return {name: loss.detach() for name, loss in losses.items()} | gradients
+
+
+def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+    """How far each tensor is from the exact one, as a part of its size."""
+    assert found.keys() == exact.keys()
+    sizes = {name: x.norm().clamp(min=1e-6) for name, x in exact.items()}
+    return {name: ((found[name] - exact[name]).norm() / sizes[name]).item() for name in exact}
+
+
+def worse(compiled: dict[str, float], eager: dict[str, float]) -> dict[str, float]:
+    """What is farther from the exact numbers than another order of sums makes it."""
+    return {name: error for name, error in compiled.items() if error > 2e-6 + 4 * eager[name]}
+
+
+@pytest.mark.parametrize("parts", VARIANTS, ids=label)
+def test_compiled_is_eager(tiny: Tiny, parts: Parts, device: str):
+    """Both are float32, and as near to the exact numbers."""
+    gpt = build(tiny, parts).to(device)
+    exact = losses_and_gradients(deepcopy(gpt).double())
+    eager = errors(losses_and_gradients(gpt), exact)
+    gpt.losses = torch.compile(gpt.losses, fullgraph=True)
+    assert worse(errors(losses_and_gradients(gpt), exact), eager) == {}
+
+
+@pytest.mark.parametrize("parts", SETTINGS, ids=label)
+def test_traced_is_eager(tiny: Tiny, parts: Parts):
+    gpt = build(tiny, parts)
+    eager = losses_and_gradients(gpt)
+    gpt.losses = torch.compile(gpt.losses, fullgraph=True, backend="aot_eager")
+    traced = losses_and_gradients(gpt)
+    assert traced.keys() == eager.keys()
+    assert [name for name in eager if not torch.equal(traced[name], eager[name])] == []
+
+
+def test_a_gradient_that_is_off_by_a_little_is_seen(tiny: Tiny):
+    gpt = build(tiny, {})
+    exact = losses_and_gradients(deepcopy(gpt).double())
+    eager = losses_and_gradients(gpt)
+    name = "blocks.0.mlp.up.weight"
+    spoiled = eager | {name: eager[name] * (1 + 1e-5)}
+    assert list(worse(errors(spoiled, exact), errors(eager, exact))) == [name]
