@@ -40,8 +40,8 @@ def read_tiktoken(name: str, content: bytes) -> dict[str, Any]:
     """Describe an encoding in Hugging Face's format. Raises ValueError if it is damaged."""
     if name not in ENCODINGS:
         raise ValueError(
-            f"no encoding named {name!r}{nearest(name, list(ENCODINGS))}; a file has no pattern and "
-            f"no special tokens, so its name must tell: {', '.join(ENCODINGS)}"
+            f"no encoding named {name!r}{nearest(name, list(ENCODINGS))}; pattern and special "
+            f"tokens are not in a file, so its name must tell: {', '.join(ENCODINGS)}"
         )
     pattern, special = ENCODINGS[name]
     ids = _parse(content)
