@@ -39,8 +39,7 @@ def test_a_recipe_fits_together(name: str):
     recipe = find_recipe(name)
     recipe.check()
     assert recipe.batch_size() % recipe.micro_batch_size() == 0
-    with torch.device("meta"):
-        model = recipe.build()
+    model = build_on_meta(recipe.resolved().model)
     tokens = torch.zeros(1, recipe.model.context_length, dtype=torch.long, device="meta")
     V = recipe.resolved().model.vocab_size
     assert model(tokens).shape == (1, recipe.model.context_length, V)
@@ -75,6 +74,12 @@ def test_the_counts_of_a_recipe_are_those_of_the_model_that_is_built(name: str):
         ("gemma2", 2_614_341_888),
         ("gemma3", 999_885_952),
         ("smollm3", 3_075_098_624),
+        ("olmo2", 1_484_916_736),
+        ("granite", 2_533_531_648),
+        ("cohere2", 8_028_033_024),
+        ("mixtral", 46_702_792_704),
+        ("gpt_oss", 20_914_757_184),
+        ("deepseek_v3", 671_026_404_352),
         ("ngpt", 468_189_184 + 302_336),  # the matrices of the paper's 468.2 million, and scales
     ],
 )

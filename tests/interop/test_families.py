@@ -5,6 +5,7 @@ by `save_pretrained`. A deliberate mistake in our model must show in the same co
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,6 +201,127 @@ CASES = {
         [{"residual": {"type": "parallel", "own_norms": True}}],
     ),
 }
+LONG = {"rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+LONG |= {"short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 3.0, 5.0]}
+PHI = {name: value for name, value in SIZES.items() if name != "head_dim"} | {
+    "pad_token_id": None,
+    "partial_rotary_factor": 0.5,
+    "rope_parameters": LONG,
+}
+CASES |= {
+    "phi3 long list": Case(
+        PHI | {"original_max_position_embeddings": T // 2, "tie_word_embeddings": True},
+        [{"positions.scaling.factors": (1.0, 1.5, 2.0)}, {"positions.scaling.magnitude": 1.0}],
+    ),
+    "phi3 short list": Case(
+        PHI | {"original_max_position_embeddings": T},
+        [{"positions.scaling.factors": (1.0, 3.0, 5.0)}],
+    ),
+    "nanochat biases": Case(
+        {**SIZES, "attention_bias": True, "rope_parameters": ROPE, "rms_norm_eps": 1e-3},
+        [
+            {"norm.eps": 1e-6},
+            {"attention.qk_norm": None, "attention.qk_norm_after_rotation": False},
+        ],
+    ),
+}
+YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "beta_fast": 2, "beta_slow": 0.1}
+YARN |= {"original_max_position_embeddings": 6}
+OSS = SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW}
+QWEN = SIZES | {"num_local_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40}
+CASES |= {
+    "mixtral": Case(
+        SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": ROPE},
+        [
+            {"mlp.renormalize": False},
+            {"mlp.top_k": 3},
+            {"mlp.expert": {"type": "geglu", "d_ff": 80}},
+            BIG_EPS,
+        ],
+    ),
+    "mixtral windows": Case(
+        SIZES | {"num_local_experts": 11, "num_experts_per_tok": 3, "sliding_window": WINDOW},
+        [{"attention.window": WINDOW + 1}, {"attention.window": WINDOW - 1}],
+    ),
+    "qwen3_moe": Case(
+        QWEN | {"norm_topk_prob": True, "rope_parameters": ROPE},
+        [
+            {"mlp.renormalize": False},
+            {"mlp.score": "sigmoid"},
+            {"attention.qk_norm_after_rotation": True},
+            {"attention.qk_norm.eps": 1e-2},
+            {"positions.base": 501.0},
+        ],
+    ),
+    "qwen3_moe all weights, windows, dense first layers": Case(
+        QWEN
+        | {"mlp_only_layers": [0, 1], "attention_bias": True, "tie_word_embeddings": True}
+        | {"use_sliding_window": True, "sliding_window": WINDOW},
+        [{"mlp.renormalize": True}, {"attention.window": WINDOW + 1}],
+    ),
+    "gpt_oss": Case(
+        OSS | {"rope_parameters": YARN | {"truncate": False}},
+        [
+            {"attention.window": WINDOW + 1},
+            {"positions.scaling.truncate": True},
+            {"positions.scaling.magnitude": 1.0},
+            {"mlp.expert.alpha": 1.6},
+            {"mlp.expert.limit": 0.5},
+            {"mlp.renormalize": False},
+        ],
+    ),
+    "gpt_oss other windows, limits, no biases": Case(
+        OSS
+        | {"rope_parameters": ROPE, "swiglu_limit": 0.5, "swiglu_alpha": 1.3}
+        | {"attention_bias": False, "tie_word_embeddings": True}
+        | {"layer_types": ["full_attention", "full_attention", "sliding_attention"]},
+        [{"mlp.expert.limit": 7.0}, {"mlp.expert.alpha": 1.702}],
+    ),
+}
+DEEPSEEK = {name: value for name, value in SIZES.items() if name != "head_dim"} | {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 20,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 14,
+    "n_routed_experts": 12,
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "moe_intermediate_size": 24,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+    "rope_parameters": ROPE,
+}
+CASES |= {
+    "deepseek_v3": Case(
+        DEEPSEEK,
+        [
+            {"positions.layout": "half"},
+            {"attention.scale": 10**-0.5},
+            {"mlp.top_groups": 3},
+            {"mlp.routed_scale": 1.0},
+            {"mlp.renormalize": False},
+            {"mlp.score": "softmax"},
+        ],
+    ),
+    "deepseek_v3 YaRN, queries out of the stream, all weights, halves": Case(
+        DEEPSEEK
+        | {"rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}}
+        | {"q_lora_rank": None, "norm_topk_prob": False, "rope_interleave": False}
+        | {"n_group": 1, "topk_group": 1, "tie_word_embeddings": True},
+        [
+            {"attention.scale": 18**-0.5},
+            {"positions.scaling.magnitude": None},
+            {"positions.layout": "interleaved"},
+        ],
+    ),
+}
+CASES["deepseek_v3 all layers with experts, YaRN in the rotation"] = Case(
+    DEEPSEEK | {"first_k_dense_replace": 0, "rope_parameters": YARN},
+    [{"positions.scaling.magnitude": 1.0}],
+)
 CASES["llama llama3"].settings["rope_parameters"] |= {"low_freq_factor": 1, "high_freq_factor": 4}
 
 
@@ -211,9 +333,10 @@ class Sample(NamedTuple):
 def perturb(model: Any) -> None:
     """Move every parameter away from where it starts, so that leaving one out would show."""
     generator = torch.Generator().manual_seed(0)
+    weights = {weight.data_ptr(): weight for weight in model.state_dict().values()}
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.15 * torch.randn(parameter.shape, generator=generator)
+        for weight in weights.values():
+            weight += 0.15 * torch.randn(weight.shape, generator=generator)
     model.tie_weights()
 
 
@@ -225,7 +348,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]
     def make(case: str) -> Sample:
         if case not in made:
             torch.manual_seed(0)
-            config = transformers.AutoConfig.for_model(case.split()[0], **CASES[case].settings)
+            config = transformers.AutoConfig.for_model(
+                case.split()[0], **deepcopy(CASES[case].settings)
+            )
             config._attn_implementation = "eager"
             config.use_cache = False
             model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
@@ -309,6 +434,36 @@ def test_written_it_is_read_as_the_same_here_and_there(
     assert type(loaded) is type(theirs)
     with torch.no_grad():
         torch.testing.assert_close(loaded(tokens()).logits, theirs(tokens()).logits)
+
+
+@torch.no_grad()
+def test_a_rotation_the_other_way_would_show(samples: Callable[[str], Sample]):
+    theirs, folder = samples("nanochat")
+    _, gpt = read(folder)
+    for name, weight in gpt.named_parameters():
+        if name.endswith(("attention.query.weight", "attention.key.weight")):
+            weight.copy_(weight.unflatten(0, (-1, 2, 8)).flip(1).flatten(0, 2))
+    assert difference(theirs, gpt) > 2e-4
+
+
+@torch.no_grad()
+def test_a_forgotten_bias_of_the_router_would_show(samples: Callable[[str], Sample]):
+    theirs, folder = samples("deepseek_v3")
+    _, gpt = read(folder)
+    for name, buffer in gpt.named_buffers():
+        if name.endswith("bias_X"):
+            buffer.zero_()
+    assert difference(theirs, gpt) > 2e-4
+
+
+@pytest.mark.parametrize("case", ["mixtral", "qwen3_moe", "deepseek_v3"])
+def test_experts_may_lie_stacked(case: str, samples: Callable[[str], Sample], tmp_path: Path):
+    theirs, folder = samples(case)
+    theirs.save_pretrained(tmp_path, save_original_format=False)
+    _, gpt = read(folder)
+    _, stacked = read(tmp_path)
+    weights = stacked.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in gpt.state_dict().items())
 
 
 def test_every_family_is_compared():

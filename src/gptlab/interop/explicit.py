@@ -2,7 +2,7 @@
 
 Two models with the same explicit form compute the same. What acts in training alone, or on rounding
 alone, is left out, and so is the layout of rotary positions: weights can be brought from one to the
-other.
+other. (Not those of latent attention, whose one family has both layouts.)
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,12 @@ from gptlab.model.gpt import Model
 from gptlab.parts.attention import Attention
 from gptlab.parts.attention.alternating import Alternating
 from gptlab.parts.attention.grouped_query import GroupedQuery
+from gptlab.parts.attention.latent import Latent
 from gptlab.parts.initialization.gpt2 import GPT2
+from gptlab.parts.mlp import MLP
 from gptlab.parts.mlp._gated import GatedSettings
 from gptlab.parts.mlp._plain import PlainSettings
+from gptlab.parts.mlp.mixture_of_experts import MixtureOfExperts
 from gptlab.parts.norm.rms_norm import RMSNorm
 from gptlab.parts.positions.rotary import Rotary
 from gptlab.parts.residual.pre_norm import PreNorm
@@ -23,6 +26,7 @@ from gptlab.parts.residual.scaled import Scaled
 from gptlab.parts.scaling._extension import Extension
 
 C = TypeVar("C", bound=Config)
+LOAD_BIAS_STEP = 1e-3  # DeepSeek-V3's, which no config.json tells
 ONE_TIMES = Scaled(scale=1.0, learned=None)
 
 
@@ -36,7 +40,7 @@ def explicit(model: Model) -> Model:
         "embedding_scale": model.embedding_scale or 1.0,
         "positions": _positions(model.positions, model),
         "attention": in_turns(layers),
-        "mlp": _mlp(model),
+        "mlp": _mlp(model.mlp, model.d_model),
         "head": model.head.but(scale=scale, z_loss=None),
         "residual": PreNorm() if model.residual == ONE_TIMES else model.residual,
         "initialization": GPT2(),
@@ -85,15 +89,20 @@ def like(part: Config, kind: type[C]) -> C:
 
 
 def _attention(attention: Attention, model: Model) -> Attention:
-    if not isinstance(attention, GroupedQuery):
+    if not isinstance(attention, GroupedQuery | Latent):
         return attention
-    d_head = attention.d_head or model.d_model // attention.n_heads
     own = attention.positions and _positions(attention.positions, model)
+    own = None if own == _positions(model.positions, model) else own
+    if isinstance(attention, Latent):
+        C, N, R, V = attention.widths(model.d_model)
+        scale = attention.scale or (N + R) ** -0.5
+        return attention.but(d_latent=C, d_nope=N, d_rope=R, d_value=V, scale=scale, positions=own)
+    d_head = attention.d_head or model.d_model // attention.n_heads
     return attention.but(
         n_kv_heads=attention.n_kv_heads or attention.n_heads,
         d_head=d_head,
         scale=attention.scale or d_head**-0.5,
-        positions=None if own == _positions(model.positions, model) else own,
+        positions=own,
     )
 
 
@@ -103,15 +112,27 @@ def _positions(positions: Any, model: Model) -> Any:
     scaling = positions.scaling
     if isinstance(scaling, Extension):
         scaling = scaling.but(original_length=int(scaling.length_before(model.context_length)))
-    return positions.but(layout="half", scaling=scaling)
+    is_latent = any(isinstance(each, Latent) for each in per_layer(model))
+    layout = positions.layout if is_latent else "half"
+    return positions.but(layout=layout, scaling=scaling)
 
 
-def _mlp(model: Model) -> Any:
-    mlp = model.mlp
+def _mlp(mlp: MLP, d_model: int) -> MLP:
     if isinstance(mlp, GatedSettings):
-        return mlp.but(d_ff=mlp.width(model.d_model), multiple_of=1)
+        return mlp.but(d_ff=mlp.width(d_model), multiple_of=1)
     if isinstance(mlp, PlainSettings):
-        return mlp.but(d_ff=mlp.d_ff or 4 * model.d_model)
+        return mlp.but(d_ff=mlp.d_ff or 4 * d_model)
+    if isinstance(mlp, MixtureOfExperts):
+        usual = MixtureOfExperts()
+        return mlp.but(
+            expert=_mlp(mlp.expert, d_model),
+            shared=mlp.shared and _mlp(mlp.shared, d_model),
+            dense_layers=tuple(_mlp(dense, d_model) for dense in mlp.dense_layers),
+            balance_loss=usual.balance_loss,
+            sequence_balance_loss=usual.sequence_balance_loss,
+            router_z_loss=usual.router_z_loss,
+            load_bias_step=LOAD_BIAS_STEP if mlp.load_bias_step else 0.0,
+        )
     return mlp
 
 

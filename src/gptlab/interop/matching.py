@@ -4,13 +4,12 @@ import json
 import math
 from typing import Any
 
-import torch
-
 from gptlab.interop.explicit import explicit
 from gptlab.interop.families import Family, families
 from gptlab.interop.reading import read_model
 from gptlab.interop.settings import Settings
-from gptlab.model.gpt import GPT, Model
+from gptlab.model.accounting import build_on_meta
+from gptlab.model.gpt import Model
 
 SHOWN = 8
 
@@ -27,7 +26,7 @@ def choose_family(model: Model) -> tuple[Family, dict[str, Any]]:
         try:
             config = family.write(wanted)
             again = explicit(read_model(family, Settings(config, name)))
-            on_meta(again)
+            build_on_meta(again)
         except ValueError:  # sizes that this family cannot have
             continue
         unlike = _changes("model", wanted.model_dump(mode="json"), again.model_dump(mode="json"))
@@ -40,12 +39,6 @@ def choose_family(model: Model) -> tuple[Family, dict[str, Any]]:
     shown = ", ".join(f"{path}={theirs} (is {ours})" for path, ours, theirs in unlike[:SHOWN])
     more = f" and {n - SHOWN} more" if n > SHOWN else ""
     raise ValueError(f"this model has no Hugging Face form; the nearest, {name}, has {shown}{more}")
-
-
-def on_meta(model: Model) -> GPT:
-    """Build a model of shapes alone."""
-    with torch.device("meta"):
-        return GPT(model)
 
 
 def _changes(path: str, ours: Any, theirs: Any) -> list[Change]:

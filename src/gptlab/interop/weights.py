@@ -1,8 +1,9 @@
 """Which tensor of theirs holds which of ours: one table, used in both directions.
 
-A table maps our module (or parameter) to theirs, with `#` for the number of a layer. A tensor of
-theirs may lie transposed, or hold several of ours. Connecting gives views, so that reading copies
-theirs into ours and writing copies ours into theirs, without a third tensor.
+A table maps our module (or parameter) to theirs, with `#` for the number of a layer and `*` for
+that of an expert. A tensor of theirs may lie transposed, or hold several of ours. Connecting gives
+views, so that reading copies theirs into ours and writing copies ours into theirs, without a third
+tensor.
 """
 
 import re
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 LAYER = re.compile(r"^blocks\.(\d+)\.")
+EXPERT = re.compile(r"\.experts\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Theirs:
     `transposed`: matrices lie (in, out), as GPT-2's. `fused`: those of the same name lie one after
     the other along the rows, in the table's order, in each of so many `groups` (GPT-NeoX: heads).
     `turned`: the halves of the rows of each of so many heads change places (nanochat).
+    `stacked`: there is such a tensor for each expert, along a first axis of their number.
     """
 
     name: str
@@ -28,9 +31,10 @@ class Theirs:
     fused: bool = False
     groups: int = 1
     turned: int = 0
+    stacked: bool = False
 
 
-Table = Mapping[str, str | Theirs]
+Table = dict[str, str | Theirs]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Link:
     """A parameter of ours, and the rows of a tensor of theirs that hold it.
 
     `shape`: of the whole tensor of theirs. `start`, `rows`: the part of each group that is ours.
-    For the rest see `Theirs`.
+    `expert`: whose, where theirs is stacked. For the rest see `Theirs`.
     """
 
     ours: str
@@ -47,6 +51,7 @@ class Link:
     place: Theirs
     start: int
     rows: int
+    expert: int | None
 
     def read(self, ours: Tensor, theirs: Tensor) -> None:
         """Copy theirs into ours."""
@@ -59,10 +64,12 @@ class Link:
     @property
     def lies_alike(self) -> bool:
         """Whether both are the same tensor."""
-        return not (self.place.transposed or self.place.fused or self.place.turned)
+        place = self.place
+        return not (place.transposed or place.fused or place.turned or place.stacked)
 
     def _part(self, theirs: Tensor) -> Tensor:
-        lying = theirs.mT if self.place.transposed and theirs.ndim > 1 else theirs
+        one = theirs if self.expert is None else theirs[self.expert]
+        lying = one.mT if self.place.transposed and one.ndim > 1 else one
         return self._grouped(lying).narrow(1, self.start, self.rows)
 
     def _grouped(self, rows: Tensor) -> Tensor:
@@ -75,23 +82,31 @@ class Link:
         return halves.flip(2).flatten(1, 3)
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A parameter of ours, and where it goes; `order`: its place in the table."""
+
+    ours: str
+    place: Theirs
+    order: int
+    expert: int | None
+
+
 def connect(table: Table, state: Mapping[str, Tensor]) -> dict[str, list[Link]]:
     """Find the place of every parameter of ours, by the names of theirs."""
     order = {name: i for i, name in enumerate(table)}
-    placed: dict[str, list[tuple[int, str, Theirs]]] = {}
+    tensors: dict[str, dict[int | None, list[Placed]]] = {}
     for ours in state:
-        key, place = _place(table, ours)
-        placed.setdefault(place.name, []).append((order[key], ours, place))
-    return {
-        name: _fuse(name, [each[1:] for each in sorted(found)], state)
-        for name, found in placed.items()
-    }
+        placed = _place(table, order, ours)
+        experts = tensors.setdefault(placed.place.name, {})
+        experts.setdefault(placed.expert, []).append(placed)
+    return {name: _stack(experts, state) for name, experts in tensors.items()}
 
 
-def _place(table: Table, ours: str) -> tuple[str, Theirs]:
+def _place(table: Table, order: Mapping[str, int], ours: str) -> Placed:
     """Look a parameter up, by its own name or its module's."""
-    layer = LAYER.match(ours)
-    general = LAYER.sub("blocks.#.", ours)
+    layer, expert = LAYER.match(ours), EXPERT.search(ours)
+    general = EXPERT.sub(".experts.*.", LAYER.sub("blocks.#.", ours))
     module, _, leaf = general.rpartition(".")
     key = general if general in table else module
     assert key in table, f"the table has no place for {ours}"
@@ -99,21 +114,30 @@ def _place(table: Table, ours: str) -> tuple[str, Theirs]:
     place = place if isinstance(place, Theirs) else Theirs(place)
     name = place.name if key == general else f"{place.name}.{leaf}"
     name = name.replace("#", layer[1]) if layer else name
-    return key, replace(place, name=name)
+    name = name.replace("*", expert[1]) if expert else name
+    number = int(expert[1]) if expert and place.stacked else None
+    return Placed(ours, replace(place, name=name), order[key], number)
 
 
-def _fuse(
-    name: str, parts: Sequence[tuple[str, Theirs]], state: Mapping[str, Tensor]
-) -> list[Link]:
+def _stack(experts: Mapping[int | None, list[Placed]], state: Mapping[str, Tensor]) -> list[Link]:
+    """Lay the experts of a tensor one after the other, where it has any."""
+    links = [link for parts in experts.values() for link in _fuse(parts, state)]
+    if None in experts:
+        return links
+    return [replace(link, shape=(len(experts), *link.shape)) for link in links]
+
+
+def _fuse(placed: Sequence[Placed], state: Mapping[str, Tensor]) -> list[Link]:
     """Lay the parts of a tensor one after the other."""
-    assert len(parts) == 1 or all(place.fused for _, place in parts), f"two tensors for {name}"
-    shapes = [tuple(state[ours].shape) for ours, _ in parts]
-    rows = [shape[0] // place.groups for shape, (_, place) in zip(shapes, parts, strict=True)]
-    place = parts[0][1]
+    parts = sorted(placed, key=lambda part: part.order)
+    place = parts[0].place
+    assert len(parts) == 1 or all(part.place.fused for part in parts), f"two for {place.name}"
+    shapes = [tuple(state[part.ours].shape) for part in parts]
+    rows = [shape[0] // place.groups for shape in shapes]
     shape = (sum(rows) * place.groups, *shapes[0][1:])
     if place.transposed:
         shape = (*shape[:-2], *shape[-2:][::-1])
     return [
-        Link(ours, name, shape, place, sum(rows[:i]), rows[i])
-        for i, (ours, place) in enumerate(parts)
+        Link(part.ours, place.name, shape, part.place, sum(rows[:i]), rows[i], part.expert)
+        for i, part in enumerate(parts)
     ]

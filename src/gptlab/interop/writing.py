@@ -11,10 +11,10 @@ from gptlab import files
 from gptlab.interop.families import Family
 from gptlab.interop.folder import CONFIG, INDEX, WEIGHTS
 from gptlab.interop.layout import as_in
-from gptlab.interop.matching import on_meta
 from gptlab.interop.reading import read_model
 from gptlab.interop.settings import Settings
 from gptlab.interop.weights import Link, connect
+from gptlab.model.accounting import build_on_meta
 from gptlab.model.gpt import GPT, Model
 
 SHARD_BYTES = 5_000_000_000
@@ -39,14 +39,14 @@ def write_weights(
 ) -> None:
     """Write the tensors, in several files where they are many."""
     theirs = read_model(family, Settings(config, family.model_type))
-    links = connect(family.table(theirs), on_meta(theirs).state_dict())
-    shards = _shards(links)
+    links = connect(family.table(theirs), build_on_meta(theirs).state_dict())
+    weights, shards = gpt.state_dict(), _shards(links)
     names = [
         WEIGHTS if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         for i in range(1, len(shards) + 1)
     ]
     for file, shard in zip(names, shards, strict=True):
-        group = {name: _tensor(links[name], gpt, model, theirs) for name in shard}
+        group = {name: _tensor(links[name], weights, model, theirs) for name in shard}
         files.write_tensors(target / file, group, {"format": "pt"})
     if len(shards) > 1:
         places = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
@@ -59,9 +59,8 @@ def write_json(file: Path, tree: dict[str, Any]) -> None:
     files.write(file, json.dumps(tree, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def _tensor(links: list[Link], gpt: GPT, ours: Model, theirs: Model) -> Tensor:
+def _tensor(links: list[Link], weights: dict[str, Tensor], ours: Model, theirs: Model) -> Tensor:
     """Put a tensor of theirs together of ours; those that lie alike are not copied."""
-    weights = gpt.state_dict()
     parts = [as_in(theirs, ours, link.ours, weights[link.ours]) for link in links]
     if links[0].lies_alike:
         return parts[0]

@@ -6,6 +6,7 @@ comes nearest to a model of ours: that it says everything is checked by reading 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -44,6 +45,10 @@ class Family(ABC):
     @abstractmethod
     def table(self, model: Model) -> Table:
         """Say where the modules of a model are in a folder of theirs."""
+
+    def other_tables(self, model: Model) -> Sequence[Table]:
+        """Say where else they may be, in folders that others have written."""
+        return ()
 
 
 @cache

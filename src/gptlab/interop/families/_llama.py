@@ -50,6 +50,7 @@ class LlamaLike(Family):
     tied: bool = False  # here and below: what a config means that does not say
     rms_norm_eps: float = 1e-6
     d_head: int | None = None  # null: hidden_size / num_attention_heads
+    rope_theta: float = 10_000.0
 
     def read(self, config: Settings) -> Model:
         config.only(self.activation, self.gates, self.gates[0])
@@ -76,7 +77,7 @@ class LlamaLike(Family):
         )
 
     def positions(self, config: Settings) -> Rotary:
-        return read_rotary(config)
+        return read_rotary(config, self.rope_theta)
 
     def write(self, model: Model) -> dict[str, Any]:
         attention, mlp = attention_of(model), like(model.mlp, SwiGLU)

@@ -1,4 +1,9 @@
-"""Phi 3 and 4: Llama with one matrix for queries, keys and values, and one for gate and up."""
+"""Phi 3 and 4: Llama with one matrix for queries, keys and values, and one for gate and up.
+
+Those with a longer context have two lists of factors and take one by the text at hand. Ours has the
+list of its `context_length` for all texts; for short ones, set max_position_embeddings in their
+config to the original length before importing.
+"""
 
 from typing import Any
 
@@ -28,6 +33,10 @@ class Phi3(Mistral):
 
     def read(self, config: Settings) -> Model:
         config.ignore("resid_pdrop", "embd_pdrop", "original_max_position_embeddings")
+        for bias in ("attention_bias", "mlp_bias", "lm_head_bias"):
+            config.only(bias, [False], False)
+        for share in ("full_attn_mod", "interpolate_factor"):
+            config.only(share, [1], 1)
         return super().read(config)
 
     def positions(self, config: Settings) -> Rotary:
