@@ -361,7 +361,7 @@ def test_text_from_standard_input(text: Path):
         (["train", "TEXT", "--out=x", "--vocab-size=256"], ["vocab_size", "257"]),
         (["train", "TEXT", "--out=x", "--chat=none"], ["no chat template named 'none'"]),
         (["train", "TEXT", "--out=x", "--variant=char", "--special=a"], ["--variant=char"]),
-        (["show", "nowhere", "x"], ["nowhere", "no tokenizer"]),
+        (["show", "nowhere", "x"], ["nowhere", "no such file or folder"]),
         (["show", "byte", "\udcff"], ["position 0", "surrogates"]),
         (["report", "byte", "nowhere"], ["data.path=nowhere", "no such file"]),
     ],

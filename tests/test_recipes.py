@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import gptlab
-from gptlab.model.accounting import count_parameters
+from gptlab.model.accounting import build_on_meta, count_flops, count_parameters
 from gptlab.recipes import all_recipes, find_recipe, open_recipe
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import start_run
@@ -37,11 +39,23 @@ def test_a_recipe_fits_together(name: str):
     recipe = find_recipe(name)
     recipe.check()
     assert recipe.batch_size() % recipe.micro_batch_size() == 0
-    with torch.device("meta"):
-        model = recipe.build()
+    model = build_on_meta(recipe.resolved().model)
     tokens = torch.zeros(1, recipe.model.context_length, dtype=torch.long, device="meta")
     V = recipe.resolved().model.vocab_size
     assert model(tokens).shape == (1, recipe.model.context_length, V)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_counts_of_a_recipe_are_those_of_the_model_that_is_built(name: str):
+    """Parameters one by one, and products with weights by torch's own counter."""
+    model = find_recipe(name).resolved().model
+    gpt, T = build_on_meta(model), 16
+    assert count_parameters(model).total == sum(p.numel() for p in gpt.parameters())
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        gpt(torch.zeros(1, T, dtype=torch.long, device="meta"))
+    by_operation = counter.get_flop_counts()["Global"]
+    products = by_operation.pop(torch.ops.aten.mm, 0) + by_operation.pop(torch.ops.aten.addmm, 0)
+    assert products == pytest.approx(count_flops(model, T).products * T, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +74,12 @@ def test_a_recipe_fits_together(name: str):
         ("gemma2", 2_614_341_888),
         ("gemma3", 999_885_952),
         ("smollm3", 3_075_098_624),
+        ("olmo2", 1_484_916_736),
+        ("granite", 2_533_531_648),
+        ("cohere2", 8_028_033_024),
+        ("mixtral", 46_702_792_704),
+        ("gpt_oss", 20_914_757_184),
+        ("deepseek_v3", 671_026_404_352),
         ("ngpt", 468_189_184 + 302_336),  # the matrices of the paper's 468.2 million, and scales
     ],
 )

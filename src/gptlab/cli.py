@@ -53,6 +53,7 @@ def verb(
         except (FloatingPointError, MemoryError) as error:
             _fail(f"failed: {error}", 1)
 
+    name = name or function.__name__.rstrip("_")  # `import` is a word of Python's
     return group.command(name, context_settings=SETTINGS if group is app else None)(guarded)
 
 
@@ -206,7 +207,7 @@ def tokenizer_train(
     out: Annotated[Path, typer.Option(help="The new folder.")],
     vocab_size: Annotated[int, typer.Option(help="The most tokens there may be.")] = 8192,
     variant: Annotated[str, typer.Option(help="bpe, byte or char.")] = "bpe",
-    split_pattern: Annotated[str, typer.Option(help="How words part: gpt2 or gpt4.")] = "gpt2",
+    split_pattern: Annotated[str, typer.Option(help="How words part: gpt2, gpt4, gpt4o.")] = "gpt2",
     special: Annotated[
         list[str] | None, typer.Option(help="A special token; may be given again.")
     ] = None,
@@ -348,6 +349,40 @@ def data_verify(folder: Annotated[str, typer.Argument(help="A prepared set.")]) 
     from gptlab.show.preparation import show_verified
 
     show_verified(folder)
+
+
+@verb
+def import_(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A local folder with config.json, safetensors and tokenizer.json."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="What to call the run (default: as the folder).")
+    ] = None,
+) -> None:
+    """Turn a Hugging Face model into a run folder runs/NAME; nothing in it is executed."""
+    from gptlab.interop.importing import import_folder
+
+    run = import_folder(folder, Path("runs"), name, say=_say)
+    print(f"{run.path}")
+    _say(
+        f"let it write with: gptlab generate {run.path} --prompt TEXT\nor train it further with: "
+        f"gptlab train {run.path} train.init_from={run.path} data.path=FILE"
+    )
+
+
+@verb
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="The new folder to write.")],
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+) -> None:
+    """Turn a run into a folder that transformers' AutoModelForCausalLM loads."""
+    from gptlab.interop.exporting import export_run
+
+    family = export_run(run, folder, checkpoint)
+    print(f"{folder}: {family.model_type}, {family.architecture}")
 
 
 @verb

@@ -45,7 +45,9 @@ def write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
+def write_tensors(
+    path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str] | None = None
+) -> None:
     """Write tensors as one safetensors file, without a second copy of them in memory."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -53,7 +55,7 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
     try:
-        save_file({name: x.detach().contiguous() for name, x in tensors.items()}, path)
+        save_file({name: x.detach().contiguous() for name, x in tensors.items()}, path, metadata)
     except SafetensorError as error:
         raise OSError(str(error).rpartition("I/O error: ")[2]) from None
     path.chmod(mode)  # save_file makes a file that only its owner can read

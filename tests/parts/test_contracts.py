@@ -55,6 +55,7 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
     "attention": [
         LOCAL | {"qk_norm": "rms_norm"},
         {"type": "grouped_query", "n_kv_heads": 1, "bias": True},
+        {"type": "grouped_query", "bias": "qkv", "gate": "head"},
         {"type": "grouped_query", "n_heads": 4, "window": 2},
         {"type": "grouped_query", "n_heads": 5, "d_head": 16, "scale": 0.1, "softcap": 2.0},
         {"type": "grouped_query", "n_heads": 4, "sinks": True, "gate": "elementwise"},
@@ -99,6 +100,7 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         EXPERTS | {"dense_layers": [CLAMPED], "router_z_loss": 1e-3},
     ],
     "residual": [
+        {"type": "parallel", "own_norms": True},
         {"type": "scaled", "learned": "branch", "scale": 0},
         {"type": "scaled", "learned": None, "scale": 0.22},
         {"type": "initial_mix", "initial_weight": 0.1},

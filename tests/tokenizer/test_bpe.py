@@ -12,7 +12,7 @@ from gptlab.tokenizer._special import END_OF_TEXT
 from gptlab.tokenizer.bpe import BPE
 
 TEXT = Path(bpe.__file__).read_text(encoding="utf-8")
-patterns = pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+patterns = pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "gpt4o"])
 
 
 def random_unicode(n: int, seed: int) -> str:

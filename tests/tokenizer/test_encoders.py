@@ -14,7 +14,8 @@ TEXT = (
 
 
 def tokenizers() -> list[Tokenizer]:
-    return [Tokenizer.parse({"type": name}) for name in variant_names(Tokenizer)]
+    names = [name for name in variant_names(Tokenizer) if name != "pretrained"]  # learns nothing
+    return [Tokenizer.parse({"type": name}) for name in names]
 
 
 @pytest.fixture(params=tokenizers(), ids=lambda tokenizer: tokenizer.variant)

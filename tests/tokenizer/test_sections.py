@@ -21,7 +21,7 @@ def random_text(n: int, seed: int) -> str:
     return "".join(np.random.default_rng(seed).choice(LETTERS, n))
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "gpt4o"])
 def test_seams_part_no_word(pattern: str, monkeypatch: pytest.MonkeyPatch):
     """Every seam of random texts, against the library's tokens of the whole."""
     monkeypatch.setattr(_sections, "SECTION", 1)

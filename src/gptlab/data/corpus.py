@@ -3,7 +3,8 @@
 One rule for every source and machine: documents stand in the order of the sha256 of their content,
 so that the end of the corpus is a fair sample of them. Of all their characters, the last
 `val_fraction` are for validation; a document at the cut is cut in two. The cut does not depend on
-the tokenizer. Between documents stands end_of_text or, where the tokenizer has none, a blank line.
+the tokenizer. Between documents stands end_of_text or, where the tokenizer has none, a blank line;
+before each one start_of_text, where the tokenizer has one.
 """
 
 from collections.abc import Sequence
@@ -108,11 +109,12 @@ def _join(documents: Sequence[str], encoder: Encoder) -> tuple[np.ndarray, np.nd
         between = encoder.encode(BLANK_LINE).astype(dtype)
     elif len(documents) > 1:
         between = np.array([encoder.end_of_text], dtype)
+    start = [] if encoder.start_of_text is None else [encoder.start_of_text]
     parts = [np.array([], dtype)]
     lengths = [0]
     for ids in encoder.encode_all(documents):
-        parts += [ids.astype(dtype), between]
-        lengths.append(len(ids) + len(between))
+        parts += [np.array(start, dtype), ids.astype(dtype), between]
+        lengths.append(len(start) + len(ids) + len(between))
     return np.concatenate(parts[:-1] or parts), np.cumsum(lengths)[:-1]
 
 

@@ -41,9 +41,9 @@ class LanguageModel:
         Several prompts, of any lengths, are continued side by side, and give a list with n texts of
         the first, then n of the second. A text ends after `max_tokens`, before a `stop` string, or
         at the end-of-text token. An empty prompt stands for the end-of-text token, if the tokenizer
-        has one, else for a newline, if it knows that, else for its first token. For temperature,
-        top_k, top_p, min_p and seed see `Sampler`; for texts longer than the context,
-        `generator.py`.
+        has one, else for a newline, if it knows that, else for its first token. What the tokenizer
+        puts before every text comes first. For temperature, top_k, top_p, min_p and seed see
+        `Sampler`; for texts longer than the context, `generator.py`.
         Raises ValueError for a setting out of range, a prompt longer than the context, and a
         character that the tokenizer has never seen.
         """
@@ -92,6 +92,8 @@ class LanguageModel:
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         ids = self.tokenizer.encode(prompt).tolist()
+        if self.tokenizer.start_of_text is not None:
+            return [self.tokenizer.start_of_text, *ids]
         if ids:
             return ids
         if self.tokenizer.end_of_text is not None:

@@ -1,6 +1,7 @@
-"""Mistral's models: Llama's parts and a sliding window."""
+"""Mistral's models: Llama's parts with a sliding window, or with a mixture of experts."""
 
 from gptlab.parts.attention.grouped_query import GroupedQuery
+from gptlab.parts.mlp.mixture_of_experts import MixtureOfExperts
 from gptlab.parts.mlp.swiglu import SwiGLU
 from gptlab.parts.positions.rotary import Rotary
 from gptlab.recipes._families import nano, published
@@ -43,3 +44,31 @@ def mistral_nano() -> Recipe:
     """
     attention = GroupedQuery(n_heads=8, n_kv_heads=2, window=64)
     return nano("mistral_nano", mistral().model, attention=attention, mlp=SwiGLU())
+
+
+def mixtral() -> Recipe:
+    """Mixtral 8x7B: 47 billion parameters, of which a token uses 13 (arXiv:2401.04088).
+
+    Mistral's layers without the window, each with 8 experts, of which two compute a token.
+
+        gptlab train mixtral data.path=FOLDER
+    """
+    model = mistral().model.but(
+        positions=Rotary(base=1_000_000),
+        attention=GroupedQuery(n_heads=32, n_kv_heads=8),
+        mlp=MixtureOfExperts(expert=SwiGLU(d_ff=14_336)),
+    )
+    return published("mixtral", model)
+
+
+def mixtral_nano() -> Recipe:
+    """Mixtral's parts at a size for CPUs: two of 8 experts of 128.
+
+    gptlab train mixtral_nano
+    """
+    return nano(
+        "mixtral_nano",
+        mixtral().model,
+        attention=GroupedQuery(n_heads=8, n_kv_heads=2),
+        mlp=MixtureOfExperts(expert=SwiGLU(d_ff=128)),
+    )

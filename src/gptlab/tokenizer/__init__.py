@@ -9,6 +9,7 @@ are for gptlab to put where they belong.
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from inspect import getmembers, isfunction
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -21,9 +22,8 @@ from gptlab.tokenizer import _chats
 from gptlab.tokenizer._chat import Chat as Chat
 from gptlab.tokenizer._encoder import CHAT_FILE as CHAT_FILE
 from gptlab.tokenizer._encoder import FILE as FILE
+from gptlab.tokenizer._encoder import MAX_FILE_BYTES as MAX_FILE_BYTES
 from gptlab.tokenizer._encoder import Encoder as Encoder
-
-MAX_FILE_BYTES = 100_000_000
 
 T = TypeVar("T")
 
@@ -71,10 +71,9 @@ class Tokenizer(Part):
 
         The file must be exactly what `save` writes, else ValueError with the file's name.
         """
-        file, chat = Path(folder) / FILE, Path(folder) / CHAT_FILE
+        file = Path(folder) / FILE
         encoder = _load(file, self._restore_exactly, f"not a {self.variant} tokenizer: ")
-        if chat.exists():
-            encoder.use_chat(_load(chat, Chat.from_json, "not a chat template: "), str(chat))
+        load_chat(Path(folder), encoder)
         return encoder
 
     def _restore_exactly(self, text: str) -> Encoder:
@@ -85,24 +84,37 @@ class Tokenizer(Part):
 
 
 def open_tokenizer(place: str | Path) -> tuple[Tokenizer, Encoder]:
-    """Open a tokenizer: its folder, that of a run, or the name of one that learns nothing.
+    """Open a tokenizer: its folder, that of a run, one from elsewhere (`pretrained`), or `byte`.
 
     Gives the settings that load it, too. Raises ValueError if there is none, or it is damaged.
     """
-    folder = Path(place)
-    if (folder / "tokenizer" / FILE).is_file():
-        folder /= "tokenizer"
-    if (folder / FILE).is_file():
-        tokenizer = recognise(_load(folder / FILE, json.loads))
-        if tokenizer is None:
-            raise ValueError(f"{folder / FILE}: not a tokenizer that gptlab knows")
-        return tokenizer, tokenizer.load(folder)
-    if str(place) == "byte":
+    path = Path(place).expanduser()
+    if str(place) == "byte" and not path.exists():
         tokenizer = Tokenizer.parse("byte")
         return tokenizer, tokenizer.train([])
-    raise ValueError(
-        f"{place}: no tokenizer: neither a folder with {FILE}, nor a run's folder, nor `byte`"
-    )
+    if (ours := open_ours(path)) is not None:
+        return ours
+    if not path.exists():
+        raise ValueError(f"{place}: no such file or folder; a tokenizer without one is `byte`")
+    tokenizer = Tokenizer.parse({"type": "pretrained", "path": str(place)})
+    return tokenizer, tokenizer.train([])
+
+
+def open_ours(folder: Path) -> tuple[Tokenizer, Encoder] | None:
+    """Open what `save` wrote into a folder, or into a run's; None if it is from elsewhere."""
+    if (folder / "tokenizer" / FILE).is_file():
+        folder /= "tokenizer"
+    if not (folder / FILE).is_file():
+        return None
+    tree = _load(folder / FILE, json.loads)
+    tokenizer = recognise(tree)
+    if isinstance(tree, dict) and "type" in tree:  # Hugging Face's has none
+        if tokenizer is None:
+            raise ValueError(f"{folder / FILE}: a tokenizer of a type that gptlab does not know")
+        return tokenizer, tokenizer.load(folder)
+    with suppress(ValueError):  # it may only resemble ours
+        return tokenizer and (tokenizer, tokenizer.load(folder))
+    return None
 
 
 def open_encoder(place: str | Path) -> Encoder:
@@ -114,6 +126,13 @@ def recognise(tree: Any) -> Tokenizer | None:
     """Tell the settings of the tokenizer that wrote a `tree`, None if there is none that does."""
     variants = (find_variant(Tokenizer, name) for name in variant_names(Tokenizer))
     return next((found for x in variants if (found := x.recognise(tree)) is not None), None)
+
+
+def load_chat(folder: Path, encoder: Encoder) -> None:
+    """Give an encoder the chat template of a folder, if there is one."""
+    file = folder / CHAT_FILE
+    if file.exists():
+        encoder.use_chat(_load(file, Chat.from_json, "not a chat template: "), str(file))
 
 
 def find_chat(name: str) -> Chat:

@@ -15,6 +15,7 @@ from gptlab.tokenizer._chat import Chat, Message
 
 FILE = "tokenizer.json"
 CHAT_FILE = "chat.json"
+MAX_FILE_BYTES = 100_000_000
 
 
 class Encoder(ABC):
@@ -22,11 +23,13 @@ class Encoder(ABC):
 
     `special`: the tokens that no text becomes by itself, their ids by their spelling.
     `end_of_text`: the one that stands between documents, or None if there is none.
+    `start_of_text`: the one that stands before every text, or None; some models expect one.
     `chat`: how conversations are written, or None.
     """
 
     vocab_size: int
     end_of_text: int | None
+    start_of_text: int | None = None
     special: Mapping[str, int] = {}
     chat: Chat | None = None
 

@@ -5,14 +5,22 @@ from typing import Any, Literal
 
 from gptlab.tokenizer._special import SpecialTokens, number_special
 
-GPT4_PATTERN = (  # as published with OpenAI's cl100k_base
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+Pattern = Literal["gpt2", "gpt4", "gpt4o"]
 Merge = tuple[str, str]
 
-
-Pattern = Literal["gpt2", "gpt4"]
+REGEX = {  # as published with OpenAI's cl100k_base and o200k_base; gpt2's is built in
+    "gpt4": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "gpt4o": (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+}
 
 
 def _alphabet() -> dict[str, int]:
@@ -32,18 +40,28 @@ def spell_tokens(merges: list[Merge]) -> list[str]:
 
 
 def describe(pattern: str, merges: list[Merge], special: SpecialTokens) -> dict[str, Any]:
-    """Describe the tokenizer in Hugging Face's format."""
-    tokens = spell_tokens(merges)
-    added = number_special(special, len(tokens))
+    """Describe a tokenizer that was trained here, in Hugging Face's format."""
+    ids = {token: id for id, token in enumerate(spell_tokens(merges))}
+    return describe_parts(pattern, ids, merges, number_special(special, len(ids)))
+
+
+def describe_parts(
+    pattern: str,
+    ids: dict[str, int],
+    merges: list[Merge],
+    special: dict[str, int],
+    ignore_merges: bool = False,
+) -> dict[str, Any]:
+    """Describe any tokenizer of bytes. `ignore_merges`: a word that is a token needs no merges."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_special_token(spelling, id) for spelling, id in added.items()],
+        "added_tokens": [special_token(spelling, id) for spelling, id in special.items()],
         "normalizer": None,
         "pre_tokenizer": splitter_of(pattern),
         "post_processor": None,
-        "decoder": _byte_level(use_regex=True),
+        "decoder": byte_level(use_regex=True),
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -52,14 +70,14 @@ def describe(pattern: str, merges: list[Merge], special: SpecialTokens) -> dict[
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: id for id, token in enumerate(tokens)},
+            "ignore_merges": ignore_merges,
+            "vocab": ids,
             "merges": [list(merge) for merge in merges],
         },
     }
 
 
-def _special_token(spelling: str, id: int) -> dict[str, Any]:
+def special_token(spelling: str, id: int) -> dict[str, Any]:
     return {
         "id": id,
         "content": spelling,
@@ -74,17 +92,17 @@ def _special_token(spelling: str, id: int) -> dict[str, Any]:
 def splitter_of(pattern: str) -> dict[str, Any]:
     """Describe how text is split into words, and words into bytes; gpt2's pattern is built in."""
     if pattern == "gpt2":
-        return _byte_level(use_regex=True)
+        return byte_level(use_regex=True)
     words = {
         "type": "Split",
-        "pattern": {"Regex": GPT4_PATTERN},
+        "pattern": {"Regex": REGEX[pattern]},
         "behavior": "Isolated",
         "invert": False,
     }
-    return {"type": "Sequence", "pretokenizers": [words, _byte_level(use_regex=False)]}
+    return {"type": "Sequence", "pretokenizers": [words, byte_level(use_regex=False)]}
 
 
-def _byte_level(use_regex: bool) -> dict[str, Any]:
+def byte_level(use_regex: bool) -> dict[str, Any]:
     return {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -94,9 +112,17 @@ def _byte_level(use_regex: bool) -> dict[str, Any]:
 
 
 def build(tree: dict[str, Any]) -> Any:
-    """Build Hugging Face's tokenizer; special tokens in a text are text to it."""
+    """Build Hugging Face's tokenizer; special tokens in a text are text to it.
+
+    Raises ValueError if it is damaged.
+    """
     from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-    tokenizer = HuggingFaceTokenizer.from_str(json.dumps(tree))
+    try:
+        tokenizer = HuggingFaceTokenizer.from_str(json.dumps(tree))
+    except Exception as error:  # the library raises nothing more definite
+        raise ValueError(f"damaged: {str(error)[:200]}") from None
     tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer

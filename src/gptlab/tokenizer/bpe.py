@@ -36,7 +36,8 @@ class BPE(Tokenizer):
     """`vocab_size`: the most tokens there may be, special ones included; a short text gives fewer.
 
     `pattern`: how text is split into words. `gpt2` separates letters, digits and the rest; `gpt4`
-    also keeps numbers to three digits and line ends with the punctuation before them.
+    also keeps numbers to three digits and line ends with the punctuation before them; `gpt4o`
+    parts words where capitals begin, too.
     `special`: special tokens beside end_of_text, which come after it.
     """
 

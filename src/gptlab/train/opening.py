@@ -85,7 +85,8 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     run.check_tokenizer(encoder.fingerprint())
     corpus = recipe.data.tokenize(encoder)
     now = describe_environment(corpus, encoder, device, precision)
-    _compare_environments(run.environment(), now, run, say)
+    then = run.environment()
+    _compare_environments(then, now, run, say)
     check_sample_prompt(recipe, encoder)
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
@@ -99,6 +100,8 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
         say(f"dropped {dropped} damaged lines of {run.path / 'metrics.jsonl'}")
     if recipe != written:
         run.write_config(recipe.to_yaml())
+    if then.keys() < now.keys() | then.keys():  # an imported run had read no text until now
+        run.write_environment(then | now)
     return session
 
 
@@ -169,13 +172,11 @@ def _compare_environments(
     then: dict[str, Any], now: dict[str, Any], run: RunFolder, say: Say
 ) -> None:
     was, is_now = then.get("data_sha256"), now["data_sha256"]
-    if was != is_now:
+    if was not in (None, is_now):
         raise ValueError(
             f"the text of {run.path} has changed since it was started (data_sha256 was "
             f"{str(was)[:12]}, is {is_now[:12]}); restore it, or give its place with data.path=..."
         )
     for key in ("gptlab", "device", "precision"):
-        if then.get(key) != now[key]:
-            say(
-                f"resuming with {key} {now[key]}, was {then.get(key)}: not bit for bit the same run"
-            )
+        if key in then and then[key] != now[key]:
+            say(f"resuming with {key} {now[key]}, was {then[key]}: not bit for bit the same run")

@@ -13,6 +13,7 @@ import pytest
 from gptlab.data.preparation import documents as documents_module
 from gptlab.data.preparation import part, source
 from gptlab.data.prepared import PreparedSet, Split
+from gptlab.recipes import find_recipe
 from gptlab.tokenizer import Encoder
 from gptlab.tokenizer.bpe import BPE
 from gptlab.tokenizer.byte import Byte
@@ -42,7 +43,8 @@ def plainly(texts: list[str], encoder: Encoder) -> tuple[list[int], list[int], l
     starts: list[int] = []
     for text in texts:
         starts.append(len(ids))
-        ids += [*encoder.encode(text).tolist(), encoder.end_of_text]
+        start = [] if encoder.start_of_text is None else [encoder.start_of_text]
+        ids += [*start, *encoder.encode(text).tolist(), encoder.end_of_text]
     return ids, starts, [len(text.encode()) for text in texts]
 
 
@@ -325,6 +327,38 @@ def test_an_unfit_disk_is_refused(
     with pytest.raises(ValueError, match=r"--out=.*GB are needed.*GB are free"):
         prepare(file, out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tokenizer_from_elsewhere(prepare: Prepare, tmp_path: Path, documents: list[str]):
+    """One that puts a token before every text; where it came from may be gone afterwards."""
+    BPE(vocab_size=300, special=("<s>",)).train(documents).save(tmp_path / "ours")
+    tree = json.loads((tmp_path / "ours" / "tokenizer.json").read_text("utf-8"))
+    first = tree["added_tokens"][1]["id"]
+    tree["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [first], "tokens": ["<s>"]}},
+    }
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "tokenizer.json").write_text(json.dumps(tree), "utf-8")
+    (there / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    file = write_jsonl(tmp_path / "a.jsonl", documents)
+    prepared = prepare(file, tokenizer=str(there))
+    (there / "tokenizer.json").unlink()
+    prepared = PreparedSet.open(prepared.path)
+    assert prepared.encoder.start_of_text == first
+    assert prepared.manifest.tokenizer["type"] == "pretrained"
+    assert_holds(prepared, *halves(documents, 0.2))
+    recipe = find_recipe("shakespeare").override([f"data.path={prepared.path}"])
+    assert recipe.resolved().model.vocab_size == prepared.encoder.vocab_size
+    encoder, corpus = recipe.data.prepare(recipe.tokenizer)
+    assert encoder.fingerprint() == prepared.manifest.tokenizer_sha256
+    assert corpus.val[:1][0] == first
 
 
 def test_special_tokens_are_read_on_request(prepare: Prepare, tmp_path: Path, tok: Path):

@@ -1,6 +1,7 @@
 """The wiring of each residual, with branches and norms simple enough to follow by hand."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -33,10 +34,34 @@ def parallel(x: Tensor, gain: list[float]) -> Tensor:
     return x + first(norm(x, gain[0])) + second(norm(x, gain[0]))
 
 
-@pytest.mark.parametrize("formula", [pre_norm, post_norm, sandwich, parallel])
+def parallel_with_own_norms(x: Tensor, gain: list[float]) -> Tensor:
+    return x + first(norm(x, gain[0])) + second(norm(x, gain[1]))
+
+
+def branch_norm(x: Tensor, gain: list[float]) -> Tensor:
+    x = x + norm(first(x), gain[0])
+    return x + norm(second(x), gain[1])
+
+
+OWN_NORMS = {"type": "parallel", "own_norms": True}
+
+
+@pytest.mark.parametrize(
+    ("residual", "formula"),
+    [
+        ("pre_norm", pre_norm),
+        ("post_norm", post_norm),
+        ("sandwich", sandwich),
+        ("branch_norm", branch_norm),
+        ("parallel", parallel),
+        (OWN_NORMS, parallel_with_own_norms),
+    ],
+)
 @torch.no_grad()
-def test_a_residual_is_its_formula(tiny: Tiny, formula: Callable[[Tensor, list[float]], Tensor]):
-    wiring = block_wiring(tiny(residual=formula.__name__, norm="rms_norm").build())
+def test_a_residual_is_its_formula(
+    tiny: Tiny, residual: Any, formula: Callable[[Tensor, list[float]], Tensor]
+):
+    wiring = block_wiring(tiny(residual=residual, norm="rms_norm").build())
     gains = [0.5, 1.5, 2.0, 0.7]
     for parameter, gain in zip(wiring.parameters(), gains, strict=False):
         parameter.fill_(gain)
@@ -50,10 +75,17 @@ def block_wiring(gpt: GPT) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("residual", "norms_in_a_block", "norms_at_the_end"),
-    [("pre_norm", 2, 1), ("post_norm", 2, 0), ("sandwich", 4, 1), ("parallel", 1, 1)],
+    [
+        ("pre_norm", 2, 1),
+        ("post_norm", 2, 0),
+        ("sandwich", 4, 1),
+        ("branch_norm", 2, 1),
+        ("parallel", 1, 1),
+        (OWN_NORMS, 2, 1),
+    ],
 )
 def test_a_residual_owns_the_norms(
-    tiny: Tiny, residual: str, norms_in_a_block: int, norms_at_the_end: int
+    tiny: Tiny, residual: Any, norms_in_a_block: int, norms_at_the_end: int
 ):
     gpt = tiny(residual=residual).build()
     assert count_norms(block_wiring(gpt)) == norms_in_a_block
@@ -65,16 +97,17 @@ def count_norms(module: nn.Module) -> int:
     return sum(isinstance(inner, nn.LayerNorm) for inner in module.modules())
 
 
-@pytest.mark.parametrize("residual", variant_names(Residual))
-def test_a_drawing_shows_every_branch_once(tiny: Tiny, residual: str):
+@pytest.mark.parametrize("residual", [*variant_names(Residual), OWN_NORMS])
+def test_a_drawing_shows_every_branch_once(tiny: Tiny, residual: Any):
     drawing = "\n".join(tiny(residual=residual).residual.draw("NORM", ["attention", "mlp"]))
     assert drawing.count("attention") == drawing.count("mlp") == 1
 
 
 @pytest.mark.parametrize(
-    "residual", [name for name in variant_names(Residual) if name != "hyper_connections"]
+    "residual",
+    [*(name for name in variant_names(Residual) if name != "hyper_connections"), OWN_NORMS],
 )
-def test_a_drawing_shows_every_norm(tiny: Tiny, residual: str):
+def test_a_drawing_shows_every_norm(tiny: Tiny, residual: Any):
     model = tiny(residual=residual)
     drawing = "\n".join(model.residual.draw("NORM", ["attention", "mlp"]))
     assert drawing.count("NORM") == count_norms(block_wiring(model.build()))

@@ -51,7 +51,7 @@ def finish(
         documents_read=int(kept.sum()) + sum(left_out.values()) + sum(copies.values()),
         not_text=not_text,
         left_out=left_out | copies,
-        tokenizer=_settings(tokenizer, encoder),
+        tokenizer=_settings(tokenizer),
         tokenizer_sha256=encoder.fingerprint(),
         vocab_size=encoder.vocab_size,
         dtype="uint16" if dtype.itemsize == 2 else "uint32",
@@ -79,10 +79,10 @@ def _needed(pieces: list[Piece], done: dict[int, Mark], limit: int | None) -> li
     return pieces
 
 
-def _settings(tokenizer: Tokenizer, encoder: Encoder) -> dict[str, Any]:
-    """The settings that load the tokenizer, with the size of the vocabulary that it came to."""
+def _settings(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The settings that load the tokenizer from the set, wherever it came from."""
     settings = tokenizer.model_dump(mode="json")
-    return settings | ({"vocab_size": encoder.vocab_size} if "vocab_size" in settings else {})
+    return settings | ({"path": None} if "path" in settings else {})
 
 
 def _places(

@@ -34,6 +34,7 @@ class Work:
     reading: Reading
     special_tokens: bool
     dtype: str
+    beginning: tuple[int, ...]
     ending: tuple[int, ...]
     limit_documents: int | None
 
@@ -89,7 +90,7 @@ def make_part(work: Work, piece: Piece, encoder: Encoder, tell: Callable[[Progre
             texts = [(path, fragment.text) for path, fragment in batch]
             ids = encode(texts, encoder, work.special_tokens)
             before = (writer.documents, writer.tokens, writer.bytes)
-            writer.add([fragment for _, fragment in batch], ids, work.ending)
+            writer.add([fragment for _, fragment in batch], ids, work)
             now = (writer.documents, writer.tokens, writer.bytes)
             tell(Progress(*(b - a for a, b in zip(before, now, strict=True))))
         return writer.finish()
@@ -116,20 +117,18 @@ class Writer:
                 file.close()
             path.unlink(missing_ok=True)
 
-    def add(self, found: list[Fragment], ids: list[np.ndarray], ending: tuple[int, ...]) -> None:
-        """Write fragments and their tokens; `ending` follows each document."""
-        end = np.array(ending, self.dtype)
+    def add(self, found: list[Fragment], ids: list[np.ndarray], work: Work) -> None:
+        """Write fragments and their tokens; a beginning and an ending stand around a document."""
+        begin, end = np.array(work.beginning, self.dtype), np.array(work.ending, self.dtype)
         records, tokens = np.zeros(len(found), FRAGMENT), list[np.ndarray]()
         for i, (fragment, its_ids) in enumerate(zip(found, ids, strict=True)):
             content = fragment.text.encode("utf-8")
             left_out = fragment.wrong and not content
-            is_document = fragment.last and not (fragment.first and not content)
-            n_tokens = len(its_ids) + (len(end) if fragment.last else 0)
+            parts = [begin] * fragment.first + [its_ids.astype(self.dtype)] + [end] * fragment.last
+            n_tokens = sum(map(len, parts))
             records[i] = (digest(content), n_tokens, len(content), _flags(fragment, left_out))
-            tokens += (
-                [its_ids.astype(self.dtype), end] if fragment.last else [its_ids.astype(self.dtype)]
-            )
-            self.documents += is_document
+            tokens += parts
+            self.documents += fragment.last and not (fragment.first and not content)
             self.bytes += len(content)
         block = np.concatenate(tokens)
         self._write("tokens", block.tobytes())

@@ -59,6 +59,7 @@ def _prepare(options: Options, listener: Listener) -> PreparedSet:
         reading,
         options.special_tokens,
         dtype.str,
+        () if encoder.start_of_text is None else (encoder.start_of_text,),
         _ending(encoder),
         options.limit_documents,
     )

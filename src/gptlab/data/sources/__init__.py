@@ -50,6 +50,10 @@ class Data(Part):
         """Tell which tokenizer `prepare` takes, whatever was asked for."""
         return asked
 
+    def expected_vocab_size(self, asked: Tokenizer) -> int:
+        """The number of ids, as far as it is known before any text is read."""
+        return asked.expected_vocab_size
+
     @property
     def name(self) -> str:
         """What the user wrote to choose this text."""

@@ -30,6 +30,9 @@ class Prepared(Data):
     def tokenizer(self, asked: Tokenizer) -> Tokenizer:
         return self.opened.tokenizer.but(pad_to_multiple_of=asked.pad_to_multiple_of)
 
+    def expected_vocab_size(self, asked: Tokenizer) -> int:
+        return self.opened.manifest.vocab_size
+
     def prepare(self, tokenizer: Tokenizer) -> tuple[Encoder, Corpus]:
         return self.opened.encoder, self.tokenize(self.opened.encoder)
 

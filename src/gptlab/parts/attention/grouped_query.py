@@ -48,7 +48,7 @@ class GroupedQuery(Attention):
     `value_residual`: mix in the first layer's values, with learned weights (arXiv:2410.17897).
     `share_kv`: read the keys and values of the nearest earlier layer that makes its own, as many
     and as wide, with the same window, chunk and positions (arXiv:2405.12981).
-    `bias`: whether the projections have biases.
+    `bias`: whether the projections have biases; `qkv`: all but the last one (Qwen 2).
     `positions`: this layer's own, such as another base or none; null: the model's.
     """
 
@@ -66,7 +66,7 @@ class GroupedQuery(Attention):
     gate: Literal["elementwise", "head"] | None = None
     value_residual: bool = False
     share_kv: bool = False
-    bias: bool = False
+    bias: bool | Literal["qkv"] = False
     positions: Positions | None = None
 
     def build(self, needs: Needs, layer: int) -> "GroupedQueryAttention":
@@ -100,7 +100,7 @@ class GroupedQuery(Attention):
         if self.gate is None:
             return AlwaysOpen()
         width = {"elementwise": d_head, "head": 1}[self.gate]
-        return Gate(d_model, self.n_heads, width, self.bias)
+        return Gate(d_model, self.n_heads, width, bool(self.bias))
 
 
 class GroupedQueryAttention(Mixer):
@@ -113,10 +113,10 @@ class GroupedQueryAttention(Mixer):
         self.n_heads, self.d_head, self.layer = H, E, layer
         self.window, self.chunk = config.window, config.chunk
         self.scale, self.softcap = config.scale, config.softcap
-        self.query = Linear(D, H * E, "input", config.bias)
+        self.query = Linear(D, H * E, "input", bool(config.bias))
         kind = Kind(n_kv_heads, E, config.window, config.chunk, config.positions)
         self.build_keys_and_values(config, needs, kind)
-        self.output = Linear(H * E, D, "output", config.bias)
+        self.output = Linear(H * E, D, "output", config.bias is True)
         self.query_norm = build_norm(config.qk_norm, config.qk_norm_over, H, E)
         self.mark = rotate_then_norm if config.qk_norm_after_rotation else norm_then_rotate
         self.rotate, self.bias = positions.rotate, positions.bias(H)
@@ -126,8 +126,8 @@ class GroupedQueryAttention(Mixer):
 
     def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
         D, K, E = needs.d_model, kind.n_kv_heads, kind.d_head
-        self.key = Linear(D, K * E, "input", config.bias)
-        self.value = Linear(D, K * E, "input", config.bias)
+        self.key = Linear(D, K * E, "input", bool(config.bias))
+        self.value = Linear(D, K * E, "input", bool(config.bias))
         self.key_norm = build_norm(config.qk_norm, config.qk_norm_over, K, E)
         self.mix_values = build_value_mixing(needs, self.layer, K, E, config.value_residual)
         self.hand_on = offer(needs, self.layer, kind)

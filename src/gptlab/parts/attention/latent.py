@@ -65,13 +65,18 @@ class Latent(Attention):
             )
         return LatentAttention(self, needs, layer)
 
+    def widths(self, d_model: int) -> tuple[int, int, int, int]:
+        """Give d_latent, d_nope, d_rope and d_value."""
+        N = self.d_nope or d_model // self.n_heads
+        R = self.d_rope or 2 * -(-N // 4)
+        return self.d_latent or 4 * N, N, R, self.d_value or N
+
 
 class LatentAttention(Mixer):
     def __init__(self, config: Latent, needs: Needs, layer: int):
         super().__init__()
         D, H = needs.d_model, config.n_heads
-        N = config.d_nope or D // H
-        C, R, V = config.d_latent or 4 * N, config.d_rope or 2 * -(-N // 4), config.d_value or N
+        C, N, R, V = config.widths(D)
         positions = build_positions(config.positions, needs, R)
         self.n_heads, self.layer, self.window = H, layer, config.window
         self.d_latent, self.d_nope, self.d_rope, self.d_value = C, N, R, V

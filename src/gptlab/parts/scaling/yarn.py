@@ -51,7 +51,7 @@ class YaRN(Extension):
         return first, max(last, first + 0.001)
 
     def attention_factor(self, context_length: int) -> float:
-        return self.magnitude or 0.1 * math.log(self.factor) + 1
+        return self.magnitude or magnitude(self.factor)
 
     def check(self, n_frequencies: int, setting: str) -> None:
         if self.beta_fast <= self.beta_slow:
@@ -59,3 +59,8 @@ class YaRN(Extension):
                 f"{setting}.beta_fast={self.beta_fast} must be greater than "
                 f"beta_slow={self.beta_slow}: more turns within the original length are faster"
             )
+
+
+def magnitude(factor: float, weight: float = 1.0) -> float:
+    """Give what makes up for the flatter softmax over `factor` times as many tokens."""
+    return 0.1 * weight * math.log(factor) + 1

@@ -1,0 +1,219 @@
+"""Tokenizers from elsewhere give the ids that Hugging Face's own library gives, and their bytes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer as Theirs
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from gptlab.tokenizer import Tokenizer
+from gptlab.tokenizer.pretrained import Pretrained, PretrainedEncoder, read_folder
+
+TEXTS = [
+    "def f(x):\n\treturn x + 1  # naïve — 東京 🙂\r\n\n",
+    "the cat sat on the mat, and that is that",
+    " two  spaces <|end|> and  an end ",
+    "",
+]
+
+
+def trained(model: Any, alphabet: list[str], special: list[str], **steps: Any) -> Theirs:
+    tokenizer = Theirs(model)
+    for name, step in steps.items():
+        setattr(tokenizer, name, step)
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([*TEXTS, "the that at sat mat cat"] * 4, trainer)
+    return tokenizer
+
+
+def gpt2() -> Theirs:
+    return trained(
+        models.BPE(),
+        pre_tokenizers.ByteLevel.alphabet(),
+        ["<|end|>"],
+        pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoder=decoders.ByteLevel(),
+    )
+
+
+def llama3() -> Theirs:
+    words = pre_tokenizers.Split(r"\p{N}{1,3}|\s*[\r\n]+", "isolated")
+    tokenizer = trained(
+        models.BPE(ignore_merges=True),
+        pre_tokenizers.ByteLevel.alphabet(),
+        ["<|start|>", "<|end|>"],
+        pre_tokenizer=pre_tokenizers.Sequence(
+            [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        ),
+        decoder=decoders.ByteLevel(),
+    )
+    start = processors.TemplateProcessing(single="<|start|> $A", special_tokens=[("<|start|>", 0)])
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(), start])
+    return tokenizer
+
+
+def of_characters(**steps: Any) -> Theirs:
+    special = ["<unk>", "<s>", "<|end|>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = trained(models.BPE(byte_fallback=True, unk_token="<unk>"), [], special, **steps)
+    tree = json.loads(tokenizer.to_str())
+    tree["added_tokens"] = tree["added_tokens"][:3]  # the bytes are tokens like others
+    rare = {token: id for token, id in tree["model"]["vocab"].items() if "京" in token}
+    tree["model"]["vocab"] = {t: i for t, i in tree["model"]["vocab"].items() if t not in rare}
+    merges = tree["model"]["merges"]
+    tree["model"]["merges"] = [pair for pair in merges if "京" not in "".join(pair)]
+    return Theirs.from_str(json.dumps(tree))
+
+
+def llama2() -> Theirs:
+    """A space is put before a text."""
+    tokenizer = of_characters(
+        normalizer=normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
+        decoder=decoders.Sequence(
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return tokenizer
+
+
+def gemma() -> Theirs:
+    """No space is put before a text."""
+    return of_characters(
+        normalizer=normalizers.Replace(" ", "▁"),
+        decoder=decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        ),
+    )
+
+
+KINDS = [gpt2, llama3, llama2, gemma]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def theirs(request: pytest.FixtureRequest) -> Theirs:
+    return request.param()
+
+
+@pytest.fixture
+def folder(theirs: Theirs, tmp_path: Path) -> Path:
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    config = {"eos_token": {"content": "<|end|>", "lstrip": False}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_ids_are_theirs(theirs: Theirs, folder: Path):
+    theirs.encode_special_tokens = True
+    encoder = read_folder(folder)
+    for text in TEXTS:
+        assert encoder.encode(text).tolist() == theirs.encode(text, add_special_tokens=False).ids
+    together = encoder.encode_all(TEXTS)
+    assert [ids.tolist() for ids in together] == [encoder.encode(text).tolist() for text in TEXTS]
+
+
+def test_text_comes_back(folder: Path):
+    encoder = read_folder(folder)
+    for text in TEXTS:
+        assert encoder.decode(encoder.encode(text).tolist()) == text
+
+
+def test_bytes_are_those_of_the_text(folder: Path):
+    encoder = read_folder(folder)
+    for text in TEXTS:
+        spelled = b"".join(map(encoder.bytes_of, encoder.encode(text).tolist()))
+        assert spelled in (text.encode(), b" " + text.encode())
+
+
+def test_special_tokens_are_of_no_text_and_have_no_bytes(folder: Path):
+    encoder = read_folder(folder)
+    assert encoder.end_of_text == encoder.special["<|end|>"]
+    assert encoder.end_of_text not in encoder.encode("<|end|> <|end|>").tolist()
+    assert encoder.bytes_of(encoder.special["<|end|>"]) == b""
+
+
+def test_what_stands_before_every_text(folder: Path, theirs: Theirs):
+    before = theirs.encode("").ids
+    assert read_folder(folder).start_of_text == (before[0] if before else None)
+
+
+def test_saved_and_loaded_is_the_same(folder: Path):
+    encoder = read_folder(folder)
+    encoder.save(folder / "saved")
+    loaded = Pretrained().load(folder / "saved")
+    assert isinstance(loaded, PretrainedEncoder)
+    assert loaded.fingerprint() == encoder.fingerprint()
+    assert (loaded.vocab_size, loaded.end_of_text) == (encoder.vocab_size, encoder.end_of_text)
+    assert loaded.encode(TEXTS[0]).tolist() == encoder.encode(TEXTS[0]).tolist()
+    trained = Pretrained(path=str(folder)).train(["anything"])
+    assert trained.fingerprint() == encoder.fingerprint()
+
+
+def test_vocab_and_merges_are_a_tokenizer_too(tmp_path: Path):
+    theirs = gpt2()
+    theirs.model.save(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": [0, 1]}))
+    (tmp_path / "merges.txt").write_text(
+        "#version: 0.2\n" + (tmp_path / "merges.txt").read_text(encoding="utf-8").split("\n", 1)[1],
+        encoding="utf-8",
+    )
+    encoder = read_folder(tmp_path)
+    assert encoder.end_of_text == 0
+    theirs.encode_special_tokens = True
+    for text in TEXTS:
+        assert encoder.encode(text).tolist() == theirs.encode(text).ids
+        assert encoder.decode(encoder.encode(text).tolist()) == text
+
+
+def test_an_end_by_number_alone(folder: Path):
+    (folder / "tokenizer_config.json").unlink()
+    assert read_folder(folder).end_of_text is None
+    encoder = read_folder(folder)
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": encoder.special["<|end|>"]})
+    )
+    assert read_folder(folder).end == "<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("tokenizer.json", "{", "damaged"),
+        ("tokenizer.json", "[]", "no object"),
+        ("tokenizer.json", "[" * 100_000, "nested too deeply"),
+        ("tokenizer.json", '{"version": "1.0"}', "damaged"),
+        ("tokenizer_config.json", '{"eos_token": "<|nothing|>"}', "<|nothing|>"),
+        ("tokenizer_config.json", "{", "tokenizer_config.json: damaged"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: str, word: str):
+    gpt2().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=str(tmp_path)) as caught:
+        read_folder(tmp_path)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_would_lose_text_is_refused(tmp_path: Path):
+    words = Theirs(models.WordLevel({"the": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    words.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match="WordLevel without bytes"):
+        read_folder(tmp_path)
+
+
+def test_no_tokenizer_and_no_path(tmp_path: Path):
+    with pytest.raises(ValueError, match="has no tokenizer: neither"):
+        read_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"tokenizer\.path=null: name a folder"):
+        Tokenizer.parse("pretrained").train(["text"])
