@@ -24,6 +24,7 @@ from gptlab.data.sources import python, shakespeare
 from gptlab.model.accounting import build_on_meta
 from gptlab.parts.norm.layer_norm import LayerNorm
 from gptlab.recipes import find_recipe
+from gptlab.tokenizer.bpe import BPE
 from gptlab.train import environment
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import start_run
@@ -47,6 +48,7 @@ START = {  # where the default is of no account in a run as small as this; slots
     "bpe.vocab_size": 280,
     "bpe.pad_to_multiple_of": 64,
     "char.pad_to_multiple_of": 64,
+    "pretrained.pad_to_multiple_of": 64,
     "swiglu.multiple_of": 10,
     "normalized_swiglu.multiple_of": 10,
     "geglu.multiple_of": 10,
@@ -57,6 +59,7 @@ START = {  # where the default is of no account in a run as small as this; slots
         {"type": "grouped_query", "n_heads": 2, "window": 3},
     ],
     "text.path": "FILE",
+    "pretrained.path": "TOKENS/one",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
     "scaling.linear.factor": 2.0,
@@ -127,6 +130,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "s_z_scale": 0.5,
     "adamw_lr": 0.5,
     "path": "OTHER",
+    "tokenizer.path": "TOKENS/other",
     "of": [{"type": "grouped_query", "n_heads": 2}],
     "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
@@ -243,7 +247,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "many").mkdir()
     for i in range(200):
         (folder / "many" / f"{i}.txt").write_text(text[i * 9 : i * 9 + 3 + i % 6])
+    BPE(vocab_size=270).train([text]).save(folder / "tokens" / "one")
+    BPE(vocab_size=280).train([text]).save(folder / "tokens" / "other")
     names = {"FILE": "file.txt", "OTHER": "other.txt", "RUN": "source", "MANY": "many"}
+    names |= {"TOKENS": "tokens"}
     return {name: folder / place for name, place in names.items()}
 
 
@@ -338,7 +345,7 @@ def others(path: str, annotation: Any, value: Any) -> list[Any]:
         return [value * 2 or 1]
     if isinstance(value, float):
         return [value / 2 or 0.5]
-    name = path.rpartition(".")[2]
+    name = path if path in VALUES else path.rpartition(".")[2]
     if name not in VALUES:
         pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
     return [VALUES[name]]
