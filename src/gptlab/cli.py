@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 tokenizers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(tokenizers, name="tokenizer", help="Train, compare and look into tokenizers.")
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data", help="Look at prepared sets, and check them.")
 SETTINGS = {"ignore_unknown_options": True}  # `--model.positions=rotary` is a setting
 
 
@@ -267,6 +269,89 @@ def tokenizer_show(
 
 
 @verb
+def prepare(
+    source: Annotated[
+        str,
+        typer.Argument(help="A file, folder or glob, or hf:NAME[:CONFIG][:SPLIT]."),
+    ],
+    tokenizer: Annotated[
+        str, typer.Option(help="A folder with tokenizer.json, a run folder, or byte.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder for the prepared set.")],
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(help="Of the documents, for validation (default: 0.01).", show_default=False),
+    ] = None,
+    val_docs: Annotated[
+        int | None, typer.Option(help="So many documents for validation.", show_default=False)
+    ] = None,
+    shard_size: Annotated[str, typer.Option(help="Tokens in a shard.")] = "100M",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes (default: a core each).", show_default=False)
+    ] = None,
+    limit_docs: Annotated[
+        int | None, typer.Option(help="Take the first so many documents.", show_default=False)
+    ] = None,
+    column: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
+    separator: Annotated[
+        str | None,
+        typer.Option(help=r"What parts documents in a file of plain text; \n is a line end."),
+    ] = None,
+    errors: Annotated[
+        str, typer.Option(help="What is not UTF-8: strict, replace or skip.")
+    ] = "strict",
+    dedup: Annotated[bool, typer.Option("--dedup", help="Drop exact copies.")] = False,
+    special_tokens: Annotated[
+        bool, typer.Option("--special-tokens", help="Read special tokens where they are spelled.")
+    ] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="The address of a Ray cluster, or local.", show_default=False)
+    ] = None,
+) -> None:
+    """Turn text of any size into shards of tokens; interrupted, the same command goes on."""
+    from gptlab.data.preparation.options import Options
+    from gptlab.show.preparation import show_preparation
+
+    show_preparation(
+        Options(
+            source=source,
+            tokenizer=tokenizer,
+            out=out,
+            val_fraction=val_fraction,
+            val_documents=val_docs,
+            shard_size=_count(shard_size, "--shard-size"),
+            workers=workers,
+            limit_documents=limit_docs,
+            column=column,
+            separator=_unescaped(separator),
+            errors=_one_of(errors, ("strict", "replace", "skip"), "--errors"),
+            dedup=dedup,
+            special_tokens=special_tokens,
+            ray=ray,
+        )
+    )
+
+
+@partial(verb, group=data_app, name="show")
+def data_show(
+    folder: Annotated[str, typer.Argument(help="A prepared set.")],
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Documents to print.")] = 2,
+) -> None:
+    """Print what a prepared set holds, and how some of its documents begin."""
+    from gptlab.show.preparation import show_prepared
+
+    show_prepared(folder, samples)
+
+
+@partial(verb, group=data_app, name="verify")
+def data_verify(folder: Annotated[str, typer.Argument(help="A prepared set.")]) -> None:
+    """Compare every file of a prepared set with its sha256."""
+    from gptlab.show.preparation import show_verified
+
+    show_verified(folder)
+
+
+@verb
 def import_(
     folder: Annotated[
         Path,
@@ -322,6 +407,26 @@ def _split(words: list[str]) -> tuple[str, list[str]]:
     if words and "=" not in words[0]:
         return words[0], words[1:]
     return "quickstart", words
+
+
+def _count(text: str, name: str) -> int:
+    """Read a number such as 5000, 500k, 100M or 2G."""
+    number, unit = text[:-1], text[-1:]
+    factor = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}.get(unit)
+    digits = text if factor is None else number
+    if not digits.isdecimal():
+        raise ValueError(f"{name}={text} is not a number such as 5000, 500k, 100M or 2G")
+    return int(digits) * (factor or 1)
+
+
+def _unescaped(text: str | None) -> str | None:
+    return text and text.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
+
+
+def _one_of(text: str, known: tuple[str, ...], name: str) -> Any:
+    if text not in known:
+        raise ValueError(f"{name}={text} must be one of {', '.join(known)}")
+    return text
 
 
 def _fail(text: str, code: int) -> NoReturn:

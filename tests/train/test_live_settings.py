@@ -15,11 +15,14 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
+from unittest.mock import MagicMock
 
 import pytest
 
 from gptlab import machine
 from gptlab.config import Config, Part, find_variant, variant_names
+from gptlab.data.preparation.options import Options
+from gptlab.data.preparation.run import prepare
 from gptlab.data.sources import python, shakespeare
 from gptlab.model.accounting import build_on_meta
 from gptlab.parts.norm.layer_norm import LayerNorm
@@ -60,6 +63,7 @@ START = {  # where the default is of no account in a run as small as this; slots
     ],
     "text.path": "FILE",
     "pretrained.path": "TOKENS/one",
+    "prepared.path": "PREPARED",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
     "scaling.linear.factor": 2.0,
@@ -131,6 +135,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "adamw_lr": 0.5,
     "path": "OTHER",
     "tokenizer.path": "TOKENS/other",
+    "prepared.path": "SECOND_SET",
     "of": [{"type": "grouped_query", "n_heads": 2}],
     "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
@@ -170,7 +175,11 @@ class Group:
     config: type[Config]
 
     def __str__(self) -> str:
-        return f"{self.path or 'recipe'}={self.config.__module__.rpartition('.')[2]}"
+        return f"{self.path or 'recipe'}={self.variant}"
+
+    @property
+    def variant(self) -> str:
+        return self.config.__module__.rpartition(".")[2]
 
 
 def groups(
@@ -247,10 +256,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "many").mkdir()
     for i in range(200):
         (folder / "many" / f"{i}.txt").write_text(text[i * 9 : i * 9 + 3 + i % 6])
-    BPE(vocab_size=270).train([text]).save(folder / "tokens" / "one")
-    BPE(vocab_size=280).train([text]).save(folder / "tokens" / "other")
+    for name, size in {"one": 270, "other": 280}.items():
+        BPE(vocab_size=size).train([text]).save(folder / "tokens" / name)
+    sets = {"PREPARED": "file.txt", "SECOND_SET": "other.txt"}
+    for name, source in sets.items():
+        options = Options(str(folder / source), "byte", folder / name, val_fraction=0.2, workers=1)
+        prepare(options, MagicMock())
     names = {"FILE": "file.txt", "OTHER": "other.txt", "RUN": "source", "MANY": "many"}
-    names |= {"TOKENS": "tokens"}
+    names |= {"TOKENS": "tokens"} | {name: name for name in sets}
     return {name: folder / place for name, place in names.items()}
 
 
@@ -332,10 +345,10 @@ def settings_of(group: Group, recipe: Recipe) -> Iterator[tuple[str, list[Any]]]
         value = getattr(node, name)
         if not isinstance(value, Config):
             path = f"{group.path}.{name}" if group.path else name
-            yield path, others(path, field.annotation, value)
+            yield path, others(path, group.variant, field.annotation, value)
 
 
-def others(path: str, annotation: Any, value: Any) -> list[Any]:
+def others(path: str, variant: str, annotation: Any, value: Any) -> list[Any]:
     """Choose other values for a setting: one of them must make a difference."""
     if isinstance(value, bool):
         return [not value]
@@ -345,10 +358,11 @@ def others(path: str, annotation: Any, value: Any) -> list[Any]:
         return [value * 2 or 1]
     if isinstance(value, float):
         return [value / 2 or 0.5]
-    name = path if path in VALUES else path.rpartition(".")[2]
-    if name not in VALUES:
-        pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
-    return [VALUES[name]]
+    name = path.rpartition(".")[2]
+    for known in (path, f"{variant}.{name}", name):
+        if known in VALUES:
+            return [VALUES[known]]
+    pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
 
 
 def inert_settings(group: Group, observe: Observe, recipe: Recipe) -> list[str]:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from ends import quiet
 
-from gptlab.data.corpus import prepare
 from gptlab.evaluate.validation import validation_loss
 from gptlab.generate import load
 from gptlab.train.recipe import Recipe
@@ -21,7 +20,7 @@ Make = Callable[..., Recipe]
 def test_the_model_has_more_rows_and_the_tokenizer_no_more_ids(tiny_recipe: Make, multiple: int):
     recipe = tiny_recipe("tokenizer=byte", f"tokenizer.pad_to_multiple_of={multiple}")
     assert recipe.resolved().model.vocab_size == -(-257 // multiple) * multiple
-    encoder, _ = prepare(recipe.data, recipe.tokenizer)
+    encoder, _ = recipe.data.prepare(recipe.tokenizer)
     assert encoder.vocab_size == 257
     assert recipe.with_vocab_size(300).model.vocab_size == -(-300 // multiple) * multiple
     assert recipe.override(["model.vocab_size=257"]).with_vocab_size(257).model.vocab_size == 257
@@ -49,7 +48,7 @@ def test_the_loss_counts_added_ids_as_tokens_that_never_come(
     """It is the loss among the real ids, and what is lost to the added ones: never less."""
     settings = ("tokenizer=byte", "tokenizer.pad_to_multiple_of=512", "train.steps=60")
     recipe = tiny_recipe(*settings, "optimizer.lr=0.01")
-    _, corpus = prepare(recipe.data, recipe.tokenizer)
+    _, corpus = recipe.data.prepare(recipe.tokenizer)
     at_first = recipe.build()
     trained = load(start_run(recipe, tmp_path, say=quiet).run.path, device="cpu").model
     lost = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from gptlab import files
 from gptlab.config import variant_names
 from gptlab.data.sources import Data
+from gptlab.data.sources._texts import Texts
 from gptlab.tokenizer import Chat, Encoder, Tokenizer
 
 Advance = Callable[[int], None]
@@ -20,6 +21,8 @@ def read_source(source: str, limit: int | None = None) -> list[str]:
     """
     named = source in variant_names(Data) and not Path(source).exists()
     data = Data.parse({"type": source} if named else {"type": "text", "path": source})
+    if not isinstance(data, Texts):
+        raise ValueError(f"{source} is a prepared set, of which only tokens are left; give a text")
     documents = data.documents()
     return documents if limit is None else list(_first(documents, limit))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from gptlab.data.shards import Tokens
 from gptlab.model.gpt import GPT
 
 LOGITS_AT_ONCE = 2**24  # elements: bounds the memory of an evaluation
@@ -21,7 +22,7 @@ LOGITS_AT_ONCE = 2**24  # elements: bounds the memory of an evaluation
 @torch.inference_mode()
 def validation_loss(
     model: GPT,
-    tokens: np.ndarray,
+    tokens: Tokens,
     rows: int | None = None,
     stop: Callable[[], object] = lambda: None,
 ) -> float | None:
