@@ -93,8 +93,11 @@ def test_from_text_to_samples(gptlab: Command, text: Path, tmp_path: Path):
     }
     assert (run / "checkpoints" / "step-00000004" / "model.safetensors").is_file()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    keys = "step tokens seconds train_loss val_loss bits_per_byte lr grad_norm tokens_per_second"
-    assert all(set(line) >= {*keys.split(), "model_flops_utilization"} for line in lines)
+    keys = "step tokens seconds train_loss val_loss perplexity bits_per_byte lr grad_norm"
+    assert all(
+        set(line) >= {*keys.split(), "tokens_per_second", "model_flops_utilization"}
+        for line in lines
+    )
 
     options = ("--max-tokens", 30, "--temperature", 0.8, "--top-k", 5, "--seed", 1)
     first = gptlab("generate", run, "--prompt", "ROMEO:", *options)
@@ -318,3 +321,59 @@ def test_a_full_disk_loses_nothing(text: Path, tmp_path: Path):
         [*command, "resume", "runs/a"], cwd=tmp_path, env=environment, capture_output=True
     )
     assert again.returncode == 0, again.stderr
+
+
+def test_a_tokenizer_from_text_to_a_report(gptlab: Command, text: Path, tmp_path: Path):
+    code, out, err = gptlab(
+        "tokenizer", "train", text, "--out", "tok", "--vocab-size=290", "--multiple-of=8",
+        "--chat=chatml", "--special=[A]", "--split-pattern=gpt4", "--limit=900",
+    )  # fmt: skip
+    assert (code, out) == (0, "tok\n"), err
+    assert "fewer tokens than the 296 asked for" in err
+    assert "4 of them special, from 900 bytes in 1 documents" in err
+    assert sorted(path.name for path in (tmp_path / "tok").iterdir()) == [
+        "chat.json",
+        "tokenizer.json",
+    ]
+    code, out, err = gptlab("tokenizer", "show", "tok", "ROMEO:[A]", "--special")
+    assert (code, out.splitlines()[-1].split()[1]) == (0, "[A]"), err
+    code, out, err = gptlab("tokenizer", "report", "tok", text, "byte", "--json")
+    assert code == 0, err
+    assert list(json.loads(out)["tokenizers"]) == ["tok", "byte"]
+    code, out, _ = gptlab("tokenizer", "train", text, "--out", "letters", "--variant=char")
+    assert (code, out) == (0, "letters\n")
+
+
+def test_text_from_standard_input(text: Path):
+    command = [sys.executable, "-m", "gptlab", "tokenizer", "show", "byte"]
+    done = subprocess.run(command, input="é".encode(), capture_output=True)
+    assert done.stdout.decode().split() == ["195", r"b'\xc3'", "169", r"b'\xa9'"]
+    done = subprocess.run(command, input=b"a\xff", capture_output=True)
+    assert done.returncode == 2
+    assert b"error: " in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["train", "nowhere", "--out=x"], ["data.path=nowhere", "no such file"]),
+        (["train", "TEXT", "--out=."], ["--out=.", "there already"]),
+        (["train", "TEXT", "--out=x", "--variant=bqe"], ["'bqe'", "did you mean 'bpe'"]),
+        (["train", "TEXT", "--out=x", "--split-pattern=gpt3"], ["pattern", "'gpt2'"]),
+        (["train", "TEXT", "--out=x", "--vocab-size=256"], ["vocab_size", "257"]),
+        (["train", "TEXT", "--out=x", "--chat=none"], ["no chat template named 'none'"]),
+        (["train", "TEXT", "--out=x", "--variant=char", "--special=a"], ["--variant=char"]),
+        (["show", "nowhere", "x"], ["nowhere", "no such file or folder"]),
+        (["show", "byte", "\udcff"], ["position 0", "surrogates"]),
+        (["report", "byte", "nowhere"], ["data.path=nowhere", "no such file"]),
+    ],
+    ids=lambda x: " ".join(x),
+)
+def test_mistakes_with_tokenizers(
+    gptlab: Command, text: Path, tmp_path: Path, words: list[str], fragments: list[str]
+):
+    (tmp_path / "mine").write_text("here")
+    words = [str(text) if word == "TEXT" else word for word in words]
+    assert_mistake(gptlab("tokenizer", *words), *fragments)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -27,10 +27,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+tokenizers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizers, name="tokenizer", help="Train, compare and look into tokenizers.")
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data", help="Look at prepared sets, and check them.")
 SETTINGS = {"ignore_unknown_options": True}  # `--model.positions=rotary` is a setting
 
 
-def verb(function: Callable[..., None]) -> Callable[..., None]:
+def verb(
+    function: Callable[..., None], group: typer.Typer = app, name: str | None = None
+) -> Callable[..., None]:
     """Make a function a verb of the command line: a user's mistake is one line and exit code 2."""
 
     @wraps(function)
@@ -47,13 +53,19 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         except (FloatingPointError, MemoryError) as error:
             _fail(f"failed: {error}", 1)
 
-    name = function.__name__.rstrip("_")  # `import` is a word of Python's
-    return app.command(name, context_settings=SETTINGS)(guarded)
+    name = name or function.__name__.rstrip("_")  # `import` is a word of Python's
+    return group.command(name, context_settings=SETTINGS if group is app else None)(guarded)
 
 
 Target = Annotated[str, typer.Argument(help="A recipe, a run folder or a config file.")]
 Settings = Annotated[
     list[str] | None, typer.Argument(help="Settings, as path.to.setting=value.", show_default=False)
+]
+Tokens = Annotated[
+    str, typer.Argument(metavar="TOKENIZER", help="A tokenizer's folder, a run's, or `byte`.")
+]
+Source = Annotated[
+    str, typer.Argument(help="A text file, a folder of them, or a source's name: `python`.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -189,6 +201,156 @@ def generate(
         print(f"--- sample {number}\n{prompt}{text}\n")
 
 
+@partial(verb, group=tokenizers, name="train")
+def tokenizer_train(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="The new folder.")],
+    vocab_size: Annotated[int, typer.Option(help="The most tokens there may be.")] = 8192,
+    variant: Annotated[str, typer.Option(help="bpe, byte or char.")] = "bpe",
+    split_pattern: Annotated[str, typer.Option(help="How words part: gpt2, gpt4, gpt4o.")] = "gpt2",
+    special: Annotated[
+        list[str] | None, typer.Option(help="A special token; may be given again.")
+    ] = None,
+    chat: Annotated[
+        str | None, typer.Option(help="A chat template: chatml, plain, or a YAML file.")
+    ] = None,
+    multiple_of: Annotated[
+        int, typer.Option(min=1, help="Round the vocabulary size up to a multiple.")
+    ] = 1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Learn from the first so many bytes.")
+    ] = None,
+) -> None:
+    """Train a tokenizer: the same text gives the same file."""
+    from gptlab.show.tokenizer_training import settings_of, train
+    from gptlab.tokenizer import find_chat
+
+    template = find_chat(chat) if chat else None
+    tokens = (*(special or ()), *(template.special if template else ()))
+    settings = settings_of(variant, vocab_size, multiple_of, split_pattern, tokens)
+    train(settings, source, out, limit, template)
+
+
+@partial(verb, group=tokenizers, name="report")
+def tokenizer_report(
+    tokenizer: Tokens,
+    source: Source,
+    others: Annotated[
+        list[str] | None, typer.Argument(metavar="[OTHER]...", help="What to compare with.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Read the first so many bytes.")] = 10_000_000,
+    plot: Annotated[
+        Path | None, typer.Option(help="Where the picture goes.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure tokenizers on a text: compression, use of the vocabulary, speed."""
+    from gptlab.show.tokenizer_report import report
+
+    report([tokenizer, *(others or [])], source, limit, plot, json)
+
+
+@partial(verb, group=tokenizers, name="show")
+def tokenizer_show(
+    tokenizer: Tokens,
+    text: Annotated[
+        str | None, typer.Argument(help="The text (default: standard input).", show_default=False)
+    ] = None,
+    special: Annotated[
+        bool, typer.Option("--special", help="Read special tokens where they are spelled.")
+    ] = False,
+) -> None:
+    """Show the pieces of a text and their ids."""
+    from gptlab.show.pieces import show_pieces
+    from gptlab.tokenizer import open_encoder
+
+    given = sys.stdin.buffer.read().decode("utf-8") if text is None else text
+    show_pieces(open_encoder(tokenizer), given, special)
+
+
+@verb
+def prepare(
+    source: Annotated[
+        str,
+        typer.Argument(help="A file, folder or glob, or hf:NAME[:CONFIG][:SPLIT]."),
+    ],
+    tokenizer: Annotated[
+        str, typer.Option(help="A folder with tokenizer.json, a run folder, or byte.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder for the prepared set.")],
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(help="Of the documents, for validation (default: 0.01).", show_default=False),
+    ] = None,
+    val_docs: Annotated[
+        int | None, typer.Option(help="So many documents for validation.", show_default=False)
+    ] = None,
+    shard_size: Annotated[str, typer.Option(help="Tokens in a shard.")] = "100M",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes (default: a core each).", show_default=False)
+    ] = None,
+    limit_docs: Annotated[
+        int | None, typer.Option(help="Take the first so many documents.", show_default=False)
+    ] = None,
+    column: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
+    separator: Annotated[
+        str | None,
+        typer.Option(help=r"What parts documents in a file of plain text; \n is a line end."),
+    ] = None,
+    errors: Annotated[
+        str, typer.Option(help="What is not UTF-8: strict, replace or skip.")
+    ] = "strict",
+    dedup: Annotated[bool, typer.Option("--dedup", help="Drop exact copies.")] = False,
+    special_tokens: Annotated[
+        bool, typer.Option("--special-tokens", help="Read special tokens where they are spelled.")
+    ] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="The address of a Ray cluster, or local.", show_default=False)
+    ] = None,
+) -> None:
+    """Turn text of any size into shards of tokens; interrupted, the same command goes on."""
+    from gptlab.data.preparation.options import Options
+    from gptlab.show.preparation import show_preparation
+
+    show_preparation(
+        Options(
+            source=source,
+            tokenizer=tokenizer,
+            out=out,
+            val_fraction=val_fraction,
+            val_documents=val_docs,
+            shard_size=_count(shard_size, "--shard-size"),
+            workers=workers,
+            limit_documents=limit_docs,
+            column=column,
+            separator=_unescaped(separator),
+            errors=_one_of(errors, ("strict", "replace", "skip"), "--errors"),
+            dedup=dedup,
+            special_tokens=special_tokens,
+            ray=ray,
+        )
+    )
+
+
+@partial(verb, group=data_app, name="show")
+def data_show(
+    folder: Annotated[str, typer.Argument(help="A prepared set.")],
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Documents to print.")] = 2,
+) -> None:
+    """Print what a prepared set holds, and how some of its documents begin."""
+    from gptlab.show.preparation import show_prepared
+
+    show_prepared(folder, samples)
+
+
+@partial(verb, group=data_app, name="verify")
+def data_verify(folder: Annotated[str, typer.Argument(help="A prepared set.")]) -> None:
+    """Compare every file of a prepared set with its sha256."""
+    from gptlab.show.preparation import show_verified
+
+    show_verified(folder)
+
+
 @verb
 def import_(
     folder: Annotated[
@@ -245,6 +407,26 @@ def _split(words: list[str]) -> tuple[str, list[str]]:
     if words and "=" not in words[0]:
         return words[0], words[1:]
     return "quickstart", words
+
+
+def _count(text: str, name: str) -> int:
+    """Read a number such as 5000, 500k, 100M or 2G."""
+    number, unit = text[:-1], text[-1:]
+    factor = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}.get(unit)
+    digits = text if factor is None else number
+    if not digits.isdecimal():
+        raise ValueError(f"{name}={text} is not a number such as 5000, 500k, 100M or 2G")
+    return int(digits) * (factor or 1)
+
+
+def _unescaped(text: str | None) -> str | None:
+    return text and text.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
+
+
+def _one_of(text: str, known: tuple[str, ...], name: str) -> Any:
+    if text not in known:
+        raise ValueError(f"{name}={text} must be one of {', '.join(known)}")
+    return text
 
 
 def _fail(text: str, code: int) -> NoReturn:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gptlab.data import Data
 from gptlab.data.corpus import check_lengths, in_fixed_order, prepare, split, tokenize
+from gptlab.data.sources._texts import Texts
 from gptlab.data.sources.shakespeare import SHA256, Shakespeare
 from gptlab.data.sources.text import Text
 from gptlab.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ DOCUMENTS = [f"document {i}: naïve 東京 {'word ' * i}\n" for i in range(30)]
 TINY_SHAKESPEARE = Path(__file__).parents[2] / "../shared/data/tinyshakespeare.txt"
 
 
-class Given(Data):
+class Given(Texts):
     """Text from memory."""
 
     def documents(self) -> list[str]:
@@ -46,7 +46,10 @@ class TestTinyShakespeare:
         assert corpus.val_bytes == 111_539
         assert corpus.n_bytes == 1_115_394
         text = data.documents()[0]
-        assert encoder.decode(corpus.train.tolist()) + encoder.decode(corpus.val.tolist()) == text
+        assert (
+            encoder.decode(corpus.train[:].tolist()) + encoder.decode(corpus.val[:].tolist())
+            == text
+        )
 
     def test_same_text_from_the_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / "tinyshakespeare.txt").write_bytes(TINY_SHAKESPEARE.read_bytes())
@@ -82,7 +85,7 @@ def test_split_between_two_documents_cuts_none():
 def test_documents_are_joined_and_come_back(tokenizer: Tokenizer):
     encoder, corpus = prepare(Given(val_fraction=0.3), tokenizer)
     train, val = split(in_fixed_order(DOCUMENTS), 0.3)
-    for ids, documents in [(corpus.train.tolist(), train), (corpus.val.tolist(), val)]:
+    for ids, documents in [(corpus.train[:].tolist(), train), (corpus.val[:].tolist(), val)]:
         if encoder.end_of_text is None:
             assert encoder.decode(ids) == "\n\n".join(documents)
             continue
@@ -134,7 +137,7 @@ def test_char_knows_what_joins_documents(
 def test_val_bytes_are_those_of_the_predicted_text(tokenizer: Tokenizer):
     encoder, corpus = prepare(Given(val_fraction=0.3), tokenizer)
     _, val = split(in_fixed_order(DOCUMENTS), 0.3)
-    first = encoder.bytes_of(int(corpus.val[0]))
+    first = encoder.bytes_of(int(corpus.val[:1][0]))
     assert val[0].encode().startswith(first)
     assert corpus.val_bytes == len("".join(val).encode()) - len(first)
     assert corpus.n_bytes == len("".join(DOCUMENTS).encode())
@@ -154,11 +157,11 @@ def test_large_vocabularies_take_32_bits():
     encoder = Char().train(["".join(map(chr, range(0x10000, 0x10000 + 2**16 + 1)))])
     corpus = tokenize([chr(0x10000 + 2**16) * 10], encoder, 0.5)
     assert corpus.train.dtype == corpus.val.dtype == np.uint32
-    assert corpus.train.tolist() == [2**16] * 5
+    assert corpus.train[:].tolist() == [2**16] * 5
     encoder = Char().train(["".join(map(chr, range(0x10000, 0x10000 + 2**16)))])
     corpus = tokenize([chr(0x10000 + 2**16 - 1) * 10], encoder, 0.5)
     assert corpus.train.dtype == np.uint16
-    assert corpus.train.tolist() == [2**16 - 1] * 5
+    assert corpus.train[:].tolist() == [2**16 - 1] * 5
 
 
 def test_fingerprint_tells_texts_and_splits_apart():

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from gptlab.tokenizer import FILE, bpe
-from gptlab.tokenizer.bpe import BPE, END_OF_TEXT
+from gptlab.tokenizer import FILE, _sections, bpe
+from gptlab.tokenizer._special import END_OF_TEXT
+from gptlab.tokenizer.bpe import BPE
 
 TEXT = Path(bpe.__file__).read_text(encoding="utf-8")
-patterns = pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+patterns = pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "gpt4o"])
 
 
 def random_unicode(n: int, seed: int) -> str:
@@ -65,16 +66,16 @@ def test_pieces_do_not_change_the_tokens(pattern: str, monkeypatch: pytest.Monke
     encoder = BPE.parse({"vocab_size": 600, "pattern": pattern}).train([TEXT])
     texts = [TEXT, *(random_unicode(500, seed) for seed in range(50))]
     whole = [encoder.encode(text) for text in texts]
-    monkeypatch.setattr(bpe, "PIECE", 3)
-    monkeypatch.setattr(bpe, "PIECES", 7)
-    assert len(list(bpe._pieces(TEXT))) > 300
+    monkeypatch.setattr(_sections, "SECTION", 3)
+    monkeypatch.setattr(bpe, "AT_ONCE", 50)
+    assert len(list(_sections.sections(TEXT))) > 300
     for ids, expected in zip(encoder.encode_all(texts), whole, strict=True):
         np.testing.assert_array_equal(ids, expected)
 
 
 def test_long_words_are_cut_for_training_only():
     dna = "".join(np.random.default_rng(0).choice(list("ACGT"), 20_000))
-    pieces = list(bpe._short_words("some words " * 50 + dna))
+    pieces = list(_sections.short_words("some words " * 50 + dna))
     assert "".join(pieces) == "some words " * 50 + dna
     assert len(pieces) > 20_000 // 256
     assert all(len(piece) == 256 for piece in pieces[1:-1])

@@ -43,12 +43,28 @@ def test_text_comes_back(encoder: Encoder):
         assert encoder.decode(list(ids)) == text  # numpy's integers are ids too
 
 
+def test_any_unicode_comes_back(tokenizer: Tokenizer):
+    """All planes, assigned or not, with what is rare in text and common in trouble."""
+    rng = np.random.default_rng(5)
+    trouble = [0, 9, 10, 13, 0x1C, 0x85, 0xA0, 0x300, 0x200D, 0x202E, 0xFEFF, 0xFFFE, 0xFFFF]
+    for _ in range(50):
+        codes = np.concatenate([rng.integers(0, 0x110000, 60), rng.choice(trouble, 20)])
+        rng.shuffle(codes)
+        text = "".join(map(chr, codes[(codes < 0xD800) | (codes > 0xDFFF)].tolist()))
+        encoder = tokenizer.train([text])
+        assert encoder.decode(encoder.encode(text).tolist()) == text
+        if not tokenizer.must_see_all_text:
+            stranger = tokenizer.train([TEXT])
+            assert stranger.decode(stranger.encode(text).tolist()) == text
+
+
 def test_ids_are_below_the_vocabulary_size_and_all_of_it_can_be_decoded(encoder: Encoder):
     ids = encoder.encode(TEXT)
     assert ids.min() >= 0
     assert ids.max() < encoder.vocab_size
     for id in range(encoder.vocab_size):
-        assert (encoder.bytes_of(id) == b"") == (id == encoder.end_of_text)
+        assert (encoder.bytes_of(id) == b"") == (id in encoder.special.values())
+    assert encoder.end_of_text in [None, *encoder.special.values()]
 
 
 def test_bytes_of_the_tokens_are_the_bytes_of_the_text(encoder: Encoder):

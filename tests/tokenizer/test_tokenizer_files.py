@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gptlab import tokenizer as tokenizer_module
-from gptlab.tokenizer import FILE, Tokenizer, bpe
+from gptlab.tokenizer import FILE, Tokenizer, _hugging_face
+from gptlab.tokenizer._hugging_face import Merge
 from gptlab.tokenizer.bpe import BPE
 from gptlab.tokenizer.byte import Byte
 from gptlab.tokenizer.char import Char
@@ -129,10 +130,10 @@ def test_a_forged_bpe_file_is_refused(path: list[Any], value: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("merges", [[("a", "b")] * 2, [("a", "bc")], [("a", "")], [("é", "東")]])
-def test_merges_that_training_cannot_make_are_refused(merges: list[bpe.Merge], tmp_path: Path):
+def test_merges_that_training_cannot_make_are_refused(merges: list[Merge], tmp_path: Path):
     tokenizer = BPE(vocab_size=300)
     tokenizer.train([TEXT]).save(tmp_path)
-    tree = bpe._tree("gpt2", merges)  # consistent otherwise
+    tree = _hugging_face.describe("gpt2", merges, ())  # consistent otherwise
     text = json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
     (tmp_path / FILE).write_text(text, encoding="utf-8", newline="")
     assert_refused(tokenizer, tmp_path, "makes no new token of two known ones")

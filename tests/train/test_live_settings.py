@@ -15,11 +15,14 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
+from unittest.mock import MagicMock
 
 import pytest
 
 from gptlab import machine
 from gptlab.config import Config, Part, find_variant, variant_names
+from gptlab.data.preparation.options import Options
+from gptlab.data.preparation.run import prepare
 from gptlab.data.sources import python, shakespeare
 from gptlab.model.accounting import build_on_meta
 from gptlab.parts.norm.layer_norm import LayerNorm
@@ -46,6 +49,8 @@ BASE = (  # four steps in which everything happens that can
 START = {  # where the default is of no account in a run as small as this; slots as in contracts
     "wsd.decay": 0.9,
     "bpe.vocab_size": 280,
+    "bpe.pad_to_multiple_of": 64,
+    "char.pad_to_multiple_of": 64,
     "swiglu.multiple_of": 10,
     "normalized_swiglu.multiple_of": 10,
     "geglu.multiple_of": 10,
@@ -57,6 +62,7 @@ START = {  # where the default is of no account in a run as small as this; slots
     ],
     "text.path": "FILE",
     "pretrained.path": "TOKENS/one",
+    "prepared.path": "PREPARED",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
     "scaling.linear.factor": 2.0,
@@ -100,6 +106,7 @@ SEEN_ELSEWHERE = (  # endings of settings that this run cannot show
 )
 VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and RUN are places
     "name": "another",
+    "special": ["[END]"],
     "tokens": 64,
     "max_seconds": 1e-9,
     "micro_batch_tokens": 8,
@@ -127,6 +134,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "adamw_lr": 0.5,
     "path": "OTHER",
     "tokenizer.path": "TOKENS/other",
+    "prepared.path": "SECOND_SET",
     "of": [{"type": "grouped_query", "n_heads": 2}],
     "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
@@ -166,7 +174,11 @@ class Group:
     config: type[Config]
 
     def __str__(self) -> str:
-        return f"{self.path or 'recipe'}={self.config.__module__.rpartition('.')[2]}"
+        return f"{self.path or 'recipe'}={self.variant}"
+
+    @property
+    def variant(self) -> str:
+        return self.config.__module__.rpartition(".")[2]
 
 
 def groups(
@@ -243,10 +255,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "many").mkdir()
     for i in range(200):
         (folder / "many" / f"{i}.txt").write_text(text[i * 9 : i * 9 + 3 + i % 6])
-    BPE(vocab_size=270).train([text]).save(folder / "tokens" / "one")
-    BPE(vocab_size=280).train([text]).save(folder / "tokens" / "other")
+    for name, size in {"one": 270, "other": 280}.items():
+        BPE(vocab_size=size).train([text]).save(folder / "tokens" / name)
+    sets = {"PREPARED": "file.txt", "SECOND_SET": "other.txt"}
+    for name, source in sets.items():
+        options = Options(str(folder / source), "byte", folder / name, val_fraction=0.2, workers=1)
+        prepare(options, MagicMock())
     names = {"FILE": "file.txt", "OTHER": "other.txt", "RUN": "source", "MANY": "many"}
-    names |= {"TOKENS": "tokens"}
+    names |= {"TOKENS": "tokens"} | {name: name for name in sets}
     return {name: folder / place for name, place in names.items()}
 
 
@@ -328,10 +344,10 @@ def settings_of(group: Group, recipe: Recipe) -> Iterator[tuple[str, list[Any]]]
         value = getattr(node, name)
         if not isinstance(value, Config):
             path = f"{group.path}.{name}" if group.path else name
-            yield path, others(path, field.annotation, value)
+            yield path, others(path, group.variant, field.annotation, value)
 
 
-def others(path: str, annotation: Any, value: Any) -> list[Any]:
+def others(path: str, variant: str, annotation: Any, value: Any) -> list[Any]:
     """Choose other values for a setting: one of them must make a difference."""
     if isinstance(value, bool):
         return [not value]
@@ -341,10 +357,11 @@ def others(path: str, annotation: Any, value: Any) -> list[Any]:
         return [value * 2 or 1]
     if isinstance(value, float):
         return [value / 2 or 0.5]
-    name = path if path in VALUES else path.rpartition(".")[2]
-    if name not in VALUES:
-        pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
-    return [VALUES[name]]
+    name = path.rpartition(".")[2]
+    for known in (path, f"{variant}.{name}", name):
+        if known in VALUES:
+            return [VALUES[known]]
+    pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
 
 
 def inert_settings(group: Group, observe: Observe, recipe: Recipe) -> list[str]:

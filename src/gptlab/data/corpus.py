@@ -10,11 +10,16 @@ before each one start_of_text, where the tokenizer has one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptlab.data.sources import Data
+from gptlab.data.shards import Tokens
 from gptlab.tokenizer import Encoder, Tokenizer
+
+if TYPE_CHECKING:
+    from gptlab.data.sources import Data
+    from gptlab.data.sources._texts import Texts
 
 BLANK_LINE = "\n\n"
 
@@ -30,15 +35,15 @@ class Corpus:
     `n_bytes`: UTF-8 bytes of all documents. `fingerprint`: sha256 of the ids of both splits.
     """
 
-    train: np.ndarray
+    train: Tokens
     train_starts: np.ndarray
-    val: np.ndarray
+    val: Tokens
     val_bytes: int
     n_bytes: int
     fingerprint: str
 
 
-def prepare(data: Data, tokenizer: Tokenizer) -> tuple[Encoder, Corpus]:
+def prepare(data: "Texts", tokenizer: Tokenizer) -> tuple[Encoder, Corpus]:
     """Read the text, train the tokenizer on its training split, and tokenize both splits.
 
     A tokenizer that must see all text is shown validation text, and what joins documents, too.
@@ -67,14 +72,14 @@ def tokenize(documents: Sequence[str], encoder: Encoder, val_fraction: float) ->
     )
 
 
-def check_lengths(corpus: Corpus, data: Data, context_length: int) -> None:
+def check_lengths(corpus: Corpus, data: "Data", context_length: int) -> None:
     """Raise ValueError if there is too little text for one window or one prediction."""
     needs = {"training": (corpus.train, context_length + 1), "validation": (corpus.val, 2)}
     for name, (tokens, needed) in needs.items():
         if len(tokens) < needed:
             raise ValueError(
                 f"{data.name}: too short: {len(tokens):,} {name} tokens, {needed:,} are needed "
-                f"(model.context_length={context_length}, data.val_fraction={data.val_fraction}); "
+                f"(model.context_length={context_length}, {data.split_setting}); "
                 "give more text or change these"
             )
 

@@ -29,14 +29,15 @@ def load(path: str | Path, checkpoint: str = "last", device: str = "auto") -> La
     checkpoint: `last`, `best` (the lowest validation loss of those that exist) or a step's number.
     device: `auto` takes a GPU by CUDA if there is one, else the CPU; or cpu, cuda, mps.
     Warns of damaged checkpoints that `last` passes over. Raises ValueError for a folder without a
-    run, a checkpoint that is missing, damaged or of another architecture, and a device that this
-    machine does not have.
+    run, a tokenizer that is not the run's, a checkpoint that is missing, damaged or of another
+    architecture, and a device that this machine does not have.
     """
     place = machine.choose_device(device, "--device")
     run = RunFolder.open(path)
     tree = run.config_tree()
     config = Saved.parse({name: tree[name] for name in Saved.model_fields if name in tree})
     tokenizer = config.tokenizer.load(run.tokenizer)
+    run.check_tokenizer(tokenizer.fingerprint())
     saved = checkpoints.load(find_checkpoint(run, checkpoint), only=("model",))
     with torch.device("meta"):  # shapes only: every value comes from the checkpoint
         model = GPT(config.model)

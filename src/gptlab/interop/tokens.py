@@ -1,10 +1,13 @@
 """Our tokenizers as Hugging Face's `tokenizer.json`, and what stands beside it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gptlab.tokenizer import Encoder
-from gptlab.tokenizer.bpe import BYTE_OF, END_OF_TEXT, BPEEncoder, byte_level
+from gptlab.tokenizer._hugging_face import BYTE_OF, byte_level, special_token
+from gptlab.tokenizer._special import END_OF_TEXT
+from gptlab.tokenizer.bpe import BPEEncoder
 from gptlab.tokenizer.byte import ByteEncoder
 from gptlab.tokenizer.char import CharEncoder
 from gptlab.tokenizer.pretrained import PretrainedEncoder
@@ -28,14 +31,14 @@ def describe_tokenizer(encoder: Encoder) -> Tokens:
         case BPEEncoder():
             tree, end = encoder.tree(), END_OF_TEXT
         case ByteEncoder():
-            tree, end = _bytes(), END_OF_TEXT
+            tree, end = _bytes(encoder.special), END_OF_TEXT
         case CharEncoder(characters=characters):
             tree, end = _characters(characters), None
         case _:
             raise ValueError(
                 f"{type(encoder).__name__} has no Hugging Face form; train with tokenizer=bpe"
             )
-    names = {id: name for name, id in getattr(encoder, "special", {}).items()}
+    names = {id: name for name, id in encoder.special.items()}
     marks = {"eos": encoder.end_of_text, "bos": encoder.start_of_text}
     ids = {f"{mark}_token_id": id for mark, id in marks.items() if id is not None}
     config: dict[str, Any] = {
@@ -50,12 +53,11 @@ def describe_tokenizer(encoder: Encoder) -> Tokens:
     return Tokens(files | {"generation_config.json": ids}, ids)
 
 
-def _bytes() -> dict[str, Any]:
+def _bytes(special: Mapping[str, int]) -> dict[str, Any]:
     """Bytes as tokens: byte-pair encoding without a pair."""
-    end = {"id": 256, "content": END_OF_TEXT, "special": True, "normalized": False}
-    end |= {"single_word": False, "lstrip": False, "rstrip": False}
+    added = [special_token(spelling, id) for spelling, id in special.items()]
     model = {"type": "BPE", "vocab": BYTE_OF, "merges": []}
-    return _tree(model, byte_level(use_regex=False), byte_level(use_regex=False), [end])
+    return _tree(model, byte_level(use_regex=False), byte_level(use_regex=False), added)
 
 
 def _characters(characters: str) -> dict[str, Any]:

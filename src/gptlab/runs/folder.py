@@ -136,6 +136,15 @@ class RunFolder:
         """Read what was known of the machine and the data; empty if nothing was written."""
         return self._read_json(ENVIRONMENT) or {}
 
+    def check_tokenizer(self, sha256: str) -> None:
+        """Raise ValueError if this is not the tokenizer with which the run was started."""
+        was = self.environment().get("tokenizer_sha256")
+        if was not in (None, sha256):
+            raise ValueError(
+                f"{self.tokenizer} is not the tokenizer of this run: its sha256 is {sha256[:12]}, "
+                f"{ENVIRONMENT} says {str(was)[:12]}; put the tokenizer's files back as they were"
+            )
+
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         self._write_json(ENVIRONMENT, environment)
 

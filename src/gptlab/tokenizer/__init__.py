@@ -2,34 +2,46 @@
 
 Contract: `train(documents)` gives an `Encoder`; `load(folder)` gives the same one back from the
 `tokenizer.json` that `save` wrote. Decoding what was encoded gives the text again, character for
-character. No text can produce `end_of_text`: that id stands between documents, and only gptlab
-puts it there.
+character. No text becomes `end_of_text` or another special token, unless that is asked for: those
+are for gptlab to put where they belong.
 """
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from hashlib import sha256
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from inspect import getmembers, isfunction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeVar
 
-import numpy as np
+from pydantic import PositiveInt
 
-from gptlab import files
-from gptlab.config import Part
+from gptlab.config import Part, find_variant, nearest, variant_names
+from gptlab.plain_yaml import read_yaml_file
+from gptlab.tokenizer import _chats
+from gptlab.tokenizer._chat import Chat as Chat
+from gptlab.tokenizer._encoder import CHAT_FILE as CHAT_FILE
+from gptlab.tokenizer._encoder import FILE as FILE
+from gptlab.tokenizer._encoder import MAX_FILE_BYTES as MAX_FILE_BYTES
+from gptlab.tokenizer._encoder import Encoder as Encoder
 
-FILE = "tokenizer.json"
-MAX_FILE_BYTES = 100_000_000
+T = TypeVar("T")
 
 
 class Tokenizer(Part):
     """The slot `tokenizer`.
 
+    `pad_to_multiple_of`: the model's vocabulary is rounded up to a multiple of this, for speed. The
+    ids stay what they are: those added are never in a text and never sampled. The loss counts them
+    as any token that does not come, so they can only make it look higher, at first by the logarithm
+    of what was added, soon by nothing.
     `must_see_all_text`: whether validation text must be shown to `train` too, because the encoder
     could not write down what it has never seen.
     """
 
     must_see_all_text: ClassVar[bool] = False
+
+    pad_to_multiple_of: PositiveInt = 1
 
     @property
     @abstractmethod
@@ -37,75 +49,117 @@ class Tokenizer(Part):
         """The number of ids, as far as it is known before any text is read."""
 
     @abstractmethod
-    def train(self, documents: Sequence[str]) -> "Encoder":
-        """Learn the tokens of these texts; the same texts in the same order give the same ones."""
+    def train(self, documents: Iterable[str]) -> Encoder:
+        """Learn the tokens of these texts; the same texts give the same ones, in any order."""
 
     @abstractmethod
-    def restore(self, tree: Any) -> "Encoder":
+    def restore(self, tree: Any) -> Encoder:
         """Rebuild an encoder from its `tree`. Raises ValueError for anything else."""
 
-    def load(self, folder: Path) -> "Encoder":
-        """Read `tokenizer.json`; only data is read, nothing in it runs.
+    @classmethod
+    def recognise(cls, tree: Any) -> Self | None:
+        """Tell the settings of the tokenizer that wrote a `tree`, None if it is another variant."""
+        name = cls.__module__.rpartition(".")[2]
+        return cls() if isinstance(tree, dict) and tree.get("type") == name else None
+
+    def padded(self, n_tokens: int) -> int:
+        """Round up the size of a vocabulary."""
+        return n_tokens + -n_tokens % self.pad_to_multiple_of
+
+    def load(self, folder: Path) -> Encoder:
+        """Read `tokenizer.json`, and `chat.json` if there is one; nothing in them runs.
 
         The file must be exactly what `save` writes, else ValueError with the file's name.
         """
         file = Path(folder) / FILE
-        try:
-            if file.stat().st_size > MAX_FILE_BYTES:
-                raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
-            text = file.read_bytes().decode("utf-8")
-            encoder = self.restore(json.loads(text))
-            if encoder.to_json() != text:
-                raise ValueError("damaged or changed by hand")
-        except OSError as error:
-            raise ValueError(f"{file}: cannot be read ({error.strerror})") from None
-        except RecursionError:
-            raise ValueError(f"{file}: nested too deeply") from None
-        except ValueError as error:
-            raise ValueError(f"{file}: not a {self.variant} tokenizer: {error}") from None
+        encoder = _load(file, self._restore_exactly, f"not a {self.variant} tokenizer: ")
+        load_chat(Path(folder), encoder)
+        return encoder
+
+    def _restore_exactly(self, text: str) -> Encoder:
+        encoder = self.restore(json.loads(text))
+        if encoder.to_json() != text:
+            raise ValueError("damaged or changed by hand")
         return encoder
 
 
-class Encoder(ABC):
-    """A trained tokenizer: ids are 0 to `vocab_size` - 1.
+def open_tokenizer(place: str | Path) -> tuple[Tokenizer, Encoder]:
+    """Open a tokenizer: its folder, that of a run, one from elsewhere (`pretrained`), or `byte`.
 
-    `end_of_text`: the id that stands between documents, or None if there is none.
-    `start_of_text`: the id that stands before every text, or None; some models expect one.
+    Gives the settings that load it, too. Raises ValueError if there is none, or it is damaged.
     """
+    path = Path(place).expanduser()
+    if str(place) == "byte" and not path.exists():
+        tokenizer = Tokenizer.parse("byte")
+        return tokenizer, tokenizer.train([])
+    if (ours := open_ours(path)) is not None:
+        return ours
+    if not path.exists():
+        raise ValueError(f"{place}: no such file or folder; a tokenizer without one is `byte`")
+    tokenizer = Tokenizer.parse({"type": "pretrained", "path": str(place)})
+    return tokenizer, tokenizer.train([])
 
-    vocab_size: int
-    end_of_text: int | None
-    start_of_text: int | None = None
 
-    @abstractmethod
-    def encode(self, text: str) -> np.ndarray:
-        """Encode to int64 ids. Raises ValueError for what the tokenizer cannot write down."""
+def open_ours(folder: Path) -> tuple[Tokenizer, Encoder] | None:
+    """Open what `save` wrote into a folder, or into a run's; None if it is from elsewhere."""
+    if (folder / "tokenizer" / FILE).is_file():
+        folder /= "tokenizer"
+    if not (folder / FILE).is_file():
+        return None
+    tree = _load(folder / FILE, json.loads)
+    tokenizer = recognise(tree)
+    if isinstance(tree, dict) and "type" in tree:  # Hugging Face's has none
+        if tokenizer is None:
+            raise ValueError(f"{folder / FILE}: a tokenizer of a type that gptlab does not know")
+        return tokenizer, tokenizer.load(folder)
+    with suppress(ValueError):  # it may only resemble ours
+        return tokenizer and (tokenizer, tokenizer.load(folder))
+    return None
 
-    def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
-        """Encode each document by itself."""
-        return [self.encode(document) for document in documents]
 
-    @abstractmethod
-    def bytes_of(self, id: int) -> bytes:
-        """The UTF-8 bytes of one token, perhaps a part of a character; none for end_of_text."""
+def open_encoder(place: str | Path) -> Encoder:
+    """Open a tokenizer as `open_tokenizer` does, without its settings."""
+    return open_tokenizer(place)[1]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Decode a complete text; bytes that are not UTF-8 become U+FFFD."""
-        return b"".join(self.bytes_of(id) for id in ids).decode("utf-8", errors="replace")
 
-    @abstractmethod
-    def tree(self) -> dict[str, Any]:
-        """Everything there is to know about this encoder, as plain data."""
+def recognise(tree: Any) -> Tokenizer | None:
+    """Tell the settings of the tokenizer that wrote a `tree`, None if there is none that does."""
+    variants = (find_variant(Tokenizer, name) for name in variant_names(Tokenizer))
+    return next((found for x in variants if (found := x.recognise(tree)) is not None), None)
 
-    def to_json(self) -> str:
-        """Write down the tree: the same encoder gives the same text on every machine."""
-        return json.dumps(self.tree(), ensure_ascii=False, separators=(",", ":"))
 
-    def save(self, folder: Path) -> None:
-        """Write folder/tokenizer.json: all of it or, if that fails, nothing."""
-        folder.mkdir(parents=True, exist_ok=True)
-        files.replace(folder / FILE, self.to_json().encode("utf-8"))
+def load_chat(folder: Path, encoder: Encoder) -> None:
+    """Give an encoder the chat template of a folder, if there is one."""
+    file = folder / CHAT_FILE
+    if file.exists():
+        encoder.use_chat(_load(file, Chat.from_json, "not a chat template: "), str(file))
 
-    def fingerprint(self) -> str:
-        """The sha256 of what `save` writes."""
-        return sha256(self.to_json().encode("utf-8")).hexdigest()
+
+def find_chat(name: str) -> Chat:
+    """Find a chat template by its name, or read it from a YAML file."""
+    templates = {x: f for x, f in getmembers(_chats, isfunction) if f.__module__ == _chats.__name__}
+    if name in templates:
+        return templates[name]()
+    if not Path(name).is_file():
+        raise ValueError(
+            f"no chat template named {name!r}, and no such file{nearest(name, list(templates))} "
+            f"(there are: {', '.join(templates)})"
+        )
+    try:
+        return Chat.parse(read_yaml_file(Path(name)))
+    except ValueError as error:
+        raise ValueError(f"{name}: not a chat template: {error}") from None
+
+
+def _load(file: Path, parse: Callable[[str], T], problem: str = "") -> T:
+    """Read a file whose text is parsed. Raises ValueError with the file's name."""
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
+        return parse(file.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise ValueError(f"{file}: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {problem}{error}") from None

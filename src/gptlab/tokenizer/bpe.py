@@ -8,124 +8,165 @@ Sources: Sennrich et al. 2016 (arXiv:1508.07909); GPT-2 (Radford et al. 2019) fo
 """
 
 import json
-import re
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gptlab.tokenizer import Encoder, Tokenizer
-
-END_OF_TEXT = "<|endoftext|>"
-GPT4_PATTERN = (  # as published with OpenAI's cl100k_base
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+from gptlab.tokenizer._encoder import utf8
+from gptlab.tokenizer._hugging_face import (
+    ALPHABET,
+    BYTE_OF,
+    Merge,
+    Pattern,
+    build,
+    describe,
+    spell_tokens,
+    splitter_of,
 )
-PIECE = 32_768  # characters that are encoded at a time
-PIECES = 128  # so many at once, shared by the cores: memory stays bounded
-SEAM = re.compile(r"(?<=\w) ")  # no pattern lets a word go on from here
-LONG_RUN = re.compile(r"\S{256}|\s{256}")
+from gptlab.tokenizer._sections import sections, short_words
+from gptlab.tokenizer._special import SpecialTokens, number_special
 
-Merge = tuple[str, str]
+AT_ONCE = 2**21  # characters that are encoded at once, shared by the cores: memory stays bounded
 
 
 class BPE(Tokenizer):
-    """`vocab_size`: the most tokens there may be, end_of_text included; a short text gives fewer.
+    """`vocab_size`: the most tokens there may be, special ones included; a short text gives fewer.
 
     `pattern`: how text is split into words. `gpt2` separates letters, digits and the rest; `gpt4`
-    also keeps numbers to three digits and line ends with the punctuation before them.
+    also keeps numbers to three digits and line ends with the punctuation before them; `gpt4o`
+    parts words where capitals begin, too.
+    `special`: special tokens beside end_of_text, which come after it.
     """
 
     vocab_size: Annotated[int, Field(ge=257, le=1_000_000)] = 8192
-    pattern: Literal["gpt2", "gpt4"] = "gpt2"
+    pattern: Pattern = "gpt2"
+    special: SpecialTokens = ()
+
+    @model_validator(mode="after")
+    def _has_room_for_special_tokens(self) -> Self:
+        if self.vocab_size < self._n_bytes_and_special:
+            raise ValueError(
+                f"vocab_size={self.vocab_size} is less than the {self._n_bytes_and_special} that "
+                "256 bytes and the special tokens need"
+            )
+        return self
 
     @property
     def expected_vocab_size(self) -> int:
         return self.vocab_size
 
-    def train(self, documents: Sequence[str]) -> "BPEEncoder":
+    def train(self, documents: Iterable[str]) -> "BPEEncoder":
         from tokenizers.trainers import BpeTrainer
 
         trainer = BpeTrainer(
-            vocab_size=self.vocab_size - 1,
+            vocab_size=self.vocab_size - self._n_bytes_and_special + 256,
             min_frequency=2,
-            initial_alphabet=_ALPHABET,
+            initial_alphabet=ALPHABET,
             show_progress=False,
         )
-        untrained = _tokenizer(_tree(self.pattern, []))
-        texts = (piece for document in documents for piece in _short_words(document))
+        untrained = build(describe(self.pattern, [], ()))
+        texts = (piece for document in documents for piece in short_words(document))
         untrained.train_from_iterator(texts, trainer)
         model = json.loads(untrained.to_str())["model"]
-        encoder = BPEEncoder(self.pattern, [(a, b) for a, b in model["merges"]])
-        assert list(model["vocab"]) == encoder.tokens[:-1], "tokens do not follow from merges"
-        return encoder
+        merges = [(a, b) for a, b in model["merges"]]
+        assert list(model["vocab"]) == spell_tokens(merges), "tokens do not follow from merges"
+        return BPEEncoder(self.pattern, merges, self.special)
 
     def restore(self, tree: Any) -> "BPEEncoder":
         match tree:
             case {"model": {"merges": list(pairs)}}:
-                return BPEEncoder(self.pattern, _check_merges(pairs))
+                return BPEEncoder(self.pattern, _check_merges(pairs), self.special)
         raise ValueError("it has no list of merges")
+
+    @classmethod
+    def recognise(cls, tree: Any) -> Self | None:
+        match tree:
+            case {
+                "pre_tokenizer": splitter,
+                "added_tokens": [{"content": "<|endoftext|>"}, *others] as added,
+                "model": {"vocab": dict(vocab)},
+            }:
+                special = [other.get("content") for other in others if isinstance(other, dict)]
+                for pattern in get_args(Pattern):
+                    if splitter_of(pattern) == splitter:
+                        size = len(vocab) + len(added)
+                        return cls.parse(
+                            {"vocab_size": size, "pattern": pattern, "special": special}
+                        )
+        return None
+
+    @property
+    def _n_bytes_and_special(self) -> int:
+        return 256 + len(number_special(self.special, 0))
 
 
 class BPEEncoder(Encoder):
     """`merges`: pairs of tokens in the order in which they were learned.
 
     A token is spelled in GPT-2's alphabet, one printable character per byte. The 256 bytes come
-    first, then the result of each merge, then end_of_text.
+    first, then the result of each merge, then end_of_text and the other special tokens.
     """
 
-    def __init__(self, pattern: str, merges: list[Merge]):
+    def __init__(self, pattern: str, merges: list[Merge], special: SpecialTokens = ()):
         self.pattern, self.merges = pattern, merges
-        self.tokens = [*_tokens(merges), END_OF_TEXT]
+        learned = spell_tokens(merges)
+        self.n_ordinary = len(learned)
+        self.special = number_special(special, self.n_ordinary)
+        self.end_of_text = self.n_ordinary
+        self.tokens = [*learned, *self.special]
         self.vocab_size = len(self.tokens)
-        self.end_of_text = self.vocab_size - 1
-        self._bytes = [bytes(BYTE_OF[letter] for letter in token) for token in self.tokens[:-1]]
-        self._bytes.append(b"")
-        self._tokenizer = _tokenizer(self.tree())
-
-    def encode(self, text: str) -> np.ndarray:
-        return self.encode_all([text])[0]
+        if taken := self.special.keys() & set(learned):
+            raise ValueError(
+                f"tokenizer.special: {min(taken)!r} is an ordinary token too, which the text has "
+                "taught; spell it in a way that no text does"
+            )
+        self._bytes = [bytes(BYTE_OF[letter] for letter in token) for token in learned]
+        self._tokenizer = build(self.tree())
 
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
         for text in documents:
-            text.encode("utf-8")  # a ValueError for half a surrogate pair
-        pieces = [(i, piece) for i, text in enumerate(documents) for piece in _pieces(text)]
-        ids: list[list[np.ndarray]] = [[] for _ in documents]
-        for start in range(0, len(pieces), PIECES):
-            batch = pieces[start : start + PIECES]
-            texts = [piece for _, piece in batch]
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            for (i, _), encoding in zip(batch, encodings, strict=True):
-                ids[i].append(np.array(encoding.ids, dtype=np.int64))
+            utf8(text)
+        ids: list[list[np.ndarray]] = [[np.array([], np.int64)] for _ in documents]
+        numbered = ((i, section) for i, text in enumerate(documents) for section in sections(text))
+        for batch in _batches(numbered):
+            for i, ids_of_section in self._encode_batch(batch):
+                ids[i].append(ids_of_section)
         return [np.concatenate(parts) for parts in ids]
 
     def bytes_of(self, id: int) -> bytes:
-        return self._bytes[id]
+        return self._bytes[id] if id < self.n_ordinary else b""
 
     def tree(self) -> dict[str, Any]:
-        return _tree(self.pattern, self.merges)
+        _, *special = self.special
+        return describe(self.pattern, self.merges, tuple(special))
+
+    def _encode_batch(self, batch: list[tuple[int, str]]) -> Iterator[tuple[int, np.ndarray]]:
+        texts = [text for _, text in batch]
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for (i, _), encoding in zip(batch, encodings, strict=True):
+            yield i, np.array(encoding.ids, dtype=np.int64)
 
 
-def _alphabet() -> dict[str, int]:
-    """GPT-2's letters for the 256 bytes: themselves if printable, else the next from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = {chr(byte): byte for byte in printable}
-    return letters | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-BYTE_OF = _alphabet()
-_ALPHABET = sorted(BYTE_OF)
-
-
-def _tokens(merges: list[Merge]) -> list[str]:
-    return [*_ALPHABET, *(a + b for a, b in merges)]
+def _batches(numbered: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Take sections together, to about `AT_ONCE` characters."""
+    batch: list[tuple[int, str]] = []
+    length = 0
+    for number, section in numbered:
+        batch.append((number, section))
+        length += len(section)
+        if length >= AT_ONCE:
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
 
 
 def _check_merges(pairs: list[Any]) -> list[Merge]:
     """Let merges pass that make a new token of two known ones: training makes no others."""
-    known, merges = set(_ALPHABET), list[Merge]()
+    known, merges = set(ALPHABET), list[Merge]()
     for pair in pairs:
         match pair:
             case [str(a), str(b)] if a in known and b in known and a + b not in known:
@@ -134,89 +175,3 @@ def _check_merges(pairs: list[Any]) -> list[Merge]:
             case _:
                 raise ValueError(f"merge {len(merges):,} makes no new token of two known ones")
     return merges
-
-
-def _tree(pattern: str, merges: list[Merge]) -> dict[str, Any]:
-    """Describe the tokenizer in Hugging Face's format."""
-    tokens = _tokens(merges)
-    end_of_text = {
-        "id": len(tokens),
-        "content": END_OF_TEXT,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [end_of_text],
-        "normalizer": None,
-        "pre_tokenizer": _splitter(pattern),
-        "post_processor": None,
-        "decoder": byte_level(use_regex=True),
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: id for id, token in enumerate(tokens)},
-            "merges": [list(merge) for merge in merges],
-        },
-    }
-
-
-def _splitter(pattern: str) -> dict[str, Any]:
-    """Describe how text is split into words, and words into bytes; gpt2's pattern is built in."""
-    if pattern == "gpt2":
-        return byte_level(use_regex=True)
-    words = {
-        "type": "Split",
-        "pattern": {"Regex": GPT4_PATTERN},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    return {"type": "Sequence", "pretokenizers": [words, byte_level(use_regex=False)]}
-
-
-def byte_level(use_regex: bool) -> dict[str, Any]:
-    return {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": use_regex,
-    }
-
-
-def _tokenizer(tree: dict[str, Any]) -> Any:
-    """Build Hugging Face's tokenizer; it reads `<|endoftext|>` in a text as any other text."""
-    from tokenizers import Tokenizer as HuggingFaceTokenizer
-
-    tokenizer = HuggingFaceTokenizer.from_str(json.dumps(tree))
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Cut a long text where its words part anyway, so that the tokens stay the same."""
-    start = 0
-    while seam := SEAM.search(text, start + PIECE):
-        yield text[start : seam.start()]
-        start = seam.start()
-    yield text[start:]
-
-
-def _short_words(text: str) -> Iterator[str]:
-    """Cut very long words, whose cost in training grows with the square of their length."""
-    for piece in _pieces(text):
-        start = 0
-        for run in LONG_RUN.finditer(piece):
-            yield piece[start : run.end()]
-            start = run.end()
-        yield piece[start:]

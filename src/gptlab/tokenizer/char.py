@@ -4,7 +4,7 @@ What the text does not contain cannot be written down, so validation text is loo
 is no end_of_text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from gptlab.tokenizer import Encoder, Tokenizer
 
 
 class Char(Tokenizer):
-    """No settings."""
+    """No settings of its own."""
 
     must_see_all_text: ClassVar[bool] = True
 
@@ -22,8 +22,11 @@ class Char(Tokenizer):
         """That of tiny Shakespeare; another text has its own."""
         return 65
 
-    def train(self, documents: Sequence[str]) -> "CharEncoder":
-        return CharEncoder("".join(sorted(set[str]().union(*documents))))
+    def train(self, documents: Iterable[str]) -> "CharEncoder":
+        characters = set[str]()
+        for document in documents:
+            characters.update(document)
+        return CharEncoder("".join(sorted(characters)))
 
     def restore(self, tree: Any) -> "CharEncoder":
         match tree:
@@ -48,7 +51,16 @@ class CharEncoder(Encoder):
         self._ids = np.full(n_codes, -1)  # by code point; the last stands for all beyond
         self._ids[codes] = np.arange(len(codes))
 
-    def encode(self, text: str) -> np.ndarray:
+    def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
+        return [self._ids_of(text) for text in documents]
+
+    def bytes_of(self, id: int) -> bytes:
+        return self._bytes[id]
+
+    def tree(self) -> dict[str, Any]:
+        return {"type": "char", "characters": self.characters}
+
+    def _ids_of(self, text: str) -> np.ndarray:
         ids = self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
         if len(ids) and ids.min() < 0:
             position = int(ids.argmin())
@@ -57,12 +69,6 @@ class CharEncoder(Encoder):
                 f"seen it (it knows {self.vocab_size} characters; tokenizer=byte reads any text)"
             )
         return ids
-
-    def bytes_of(self, id: int) -> bytes:
-        return self._bytes[id]
-
-    def tree(self) -> dict[str, Any]:
-        return {"type": "char", "characters": self.characters}
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -1,27 +1,33 @@
-"""A tokenizer from elsewhere: a `tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`.
+"""A tokenizer that is there already: one of gptlab's, Hugging Face's, OpenAI's.
 
 Byte-pair encoding of two kinds. Of bytes, each spelled as a printable letter: GPT-2, Llama 3, Qwen.
 Of characters, with tokens `<0x0A>` for the bytes of those that have none and `▁` for a space:
 Llama 2, Gemma. Such a tokenizer may put a space before a text; decoding takes it away again.
 """
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gptlab.tokenizer import FILE, MAX_FILE_BYTES, Encoder, Tokenizer
-from gptlab.tokenizer.bpe import BYTE_OF, byte_level
+from gptlab.tokenizer import Encoder, Tokenizer, load_chat, open_ours, recognise
+from gptlab.tokenizer._encoder import utf8
+from gptlab.tokenizer._hugging_face import BYTE_OF, build
+from gptlab.tokenizer._published import find_end_of_text, read_published
 
 AT_ONCE = 2**21  # characters, shared by the cores: memory stays bounded
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Pretrained(Tokenizer):
-    """`path`: a folder with these files; null: that of a run, by `train.init_from`."""
+    """`path`: a folder with a tokenizer, a run's folder, or a `.tiktoken` file; null: the tokenizer
+    of a run, by `train.init_from`.
+
+    In a folder: a `tokenizer.json` of gptlab's or Hugging Face's, or `vocab.json` and `merges.txt`,
+    or `encoder.json` and `vocab.bpe`, as OpenAI published them for GPT-2, or a `.tiktoken` file.
+    """
 
     path: str | None = None
 
@@ -29,19 +35,21 @@ class Pretrained(Tokenizer):
     def expected_vocab_size(self) -> int:
         return self.open().vocab_size
 
-    def train(self, documents: Sequence[str]) -> "PretrainedEncoder":
+    def train(self, documents: Iterable[str]) -> Encoder:
         return self.open()
 
-    def open(self) -> "PretrainedEncoder":
+    def open(self) -> Encoder:
         """Read the tokenizer, whatever the texts are."""
         if self.path is None:
             raise ValueError(
                 "tokenizer.path=null: name a folder with a tokenizer.json, or start from a run "
                 "that has one by train.init_from=RUN"
             )
-        return read_folder(Path(self.path).expanduser())
+        path = Path(self.path).expanduser()
+        ours = open_ours(path)
+        return read_folder(path) if ours is None else ours[1]
 
-    def restore(self, tree: Any) -> "PretrainedEncoder":
+    def restore(self, tree: Any) -> Encoder:
         match tree:
             case {
                 "type": "pretrained",
@@ -49,7 +57,10 @@ class Pretrained(Tokenizer):
                 "tokenizer": dict(inner),
             }:
                 return PretrainedEncoder(inner, end)
-        raise ValueError("it does not hold a tokenizer of Hugging Face's")
+        ours = recognise(tree)
+        if ours is None or isinstance(ours, Pretrained):
+            raise ValueError("it does not hold a tokenizer of Hugging Face's")
+        return ours.restore(tree)
 
 
 class PretrainedEncoder(Encoder):
@@ -57,7 +68,7 @@ class PretrainedEncoder(Encoder):
 
     def __init__(self, inner: dict[str, Any], end: str | None):
         self.inner, self.end = inner, end
-        self._tokenizer = _build(inner)
+        self._tokenizer = build(inner)
         added = self._tokenizer.get_added_tokens_decoder()
         self.special = {token.content: id for id, token in added.items() if token.special}
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
@@ -74,12 +85,9 @@ class PretrainedEncoder(Encoder):
         ids = self._tokenizer.encode("a", add_special_tokens=False).ids
         self._adds_space = self._bytes[ids[0]].startswith(b" ") if ids else False
 
-    def encode(self, text: str) -> np.ndarray:
-        return self.encode_all([text])[0]
-
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
         for text in documents:
-            text.encode("utf-8")  # a ValueError for half a surrogate pair
+            utf8(text)
         ids: list[np.ndarray] = []
         for batch in _batches(documents):
             encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
@@ -102,88 +110,16 @@ class PretrainedEncoder(Encoder):
         return around[0] if around and around[0] != self.end_of_text else None
 
 
-def read_folder(folder: Path) -> PretrainedEncoder:
-    """Read a folder as Hugging Face's tools write it. Raises ValueError naming what is wrong."""
-    inner = _read_json(folder / FILE) or _read_merges(folder)
-    if inner is None:
-        raise ValueError(f"{folder} has no tokenizer: neither {FILE} nor vocab.json and merges.txt")
+def read_folder(path: Path) -> PretrainedEncoder:
+    """Read a tokenizer as others publish it. Raises ValueError naming what is wrong."""
+    folder = path if path.is_dir() else path.parent
+    inner = read_published(path)
     try:
-        return PretrainedEncoder(inner, _end_of_text(folder, inner))
+        encoder = PretrainedEncoder(inner, find_end_of_text(folder, inner))
     except ValueError as error:
-        raise ValueError(f"{folder}: its tokenizer cannot be used: {error}") from None
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    """Read an object, None if there is no such file."""
-    if not file.exists():
-        return None
-    try:
-        tree = json.loads(_read_text(file))
-    except RecursionError:
-        raise ValueError(f"{file}: nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{file}: damaged: {error}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{file}: damaged: it holds no object")
-    return tree
-
-
-def _read_text(file: Path) -> str:
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
-    return file.read_bytes().decode("utf-8")
-
-
-def _read_merges(folder: Path) -> dict[str, Any] | None:
-    """Make a tokenizer.json of GPT-2's two files."""
-    vocabulary, merges = _read_json(folder / "vocab.json"), folder / "merges.txt"
-    if vocabulary is None or not merges.exists():
-        return None
-    lines = _read_text(merges).split("\n")
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    specials = [token for token in vocabulary if re.fullmatch(r"<\|.*\|>", token)]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": vocabulary[token], "content": token, "special": True, "normalized": False}
-            | {"single_word": False, "lstrip": False, "rstrip": False}
-            for token in specials
-        ],
-        "normalizer": None,
-        "pre_tokenizer": byte_level(use_regex=True),
-        "post_processor": None,
-        "decoder": byte_level(use_regex=True),
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": pairs},
-    }
-
-
-def _end_of_text(folder: Path, inner: dict[str, Any]) -> str | None:
-    """Find what ends a text: by name in the tokenizer's config, else by id in the model's."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        match (_read_json(folder / name) or {}).get("eos_token"):
-            case str(content) | {"content": str(content)}:
-                return content
-    for name in ("generation_config.json", "config.json"):
-        match (_read_json(folder / name) or {}).get("eos_token_id"):
-            case int(id) | [int(id), *_]:
-                return _build(inner).id_to_token(id)
-    return None
-
-
-def _build(inner: dict[str, Any]) -> Any:
-    """Build Hugging Face's tokenizer; it reads special tokens in a text as any other text."""
-    from tokenizers import Tokenizer as HuggingFaceTokenizer
-
-    try:
-        tokenizer = HuggingFaceTokenizer.from_str(json.dumps(inner))
-    except Exception as error:  # the library raises nothing more definite
-        raise ValueError(f"damaged: {str(error)[:200]}") from None
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+        raise ValueError(f"{path}: its tokenizer cannot be used: {error}") from None
+    load_chat(folder, encoder)
+    return encoder
 
 
 def _spelling(inner: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import torch
 from gptlab import machine
 from gptlab.config import differences
 from gptlab.data.batches import Batches
-from gptlab.data.corpus import Corpus, check_lengths, prepare, tokenize
+from gptlab.data.corpus import Corpus, check_lengths
 from gptlab.generate import LanguageModel, load
 from gptlab.model.accounting import check_fits
 from gptlab.model.gpt import GPT
@@ -43,6 +43,7 @@ FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goe
 
 def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     """Assemble a new run: read the text, train the tokenizer, build the model, make the folder."""
+    recipe = recipe.but(tokenizer=recipe.data.tokenizer(recipe.tokenizer))
     recipe.check()  # what cannot work is said before any work
     check_free(root, recipe.name)
     check_fits(recipe.resolved().model, machine.total_memory())
@@ -51,11 +52,11 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     source = source_of(recipe)
     say("reading the text")
     if source is None:
-        encoder, corpus = prepare(recipe.data, recipe.tokenizer)
+        encoder, corpus = recipe.data.prepare(recipe.tokenizer)
     else:
         recipe = recipe.but(tokenizer=Tokenizer.parse(source.config["tokenizer"]))
         encoder = source.tokenizer
-        corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
+        corpus = recipe.data.tokenize(encoder)
     recipe = recipe.with_vocab_size(encoder.vocab_size)
     check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
@@ -81,7 +82,8 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     precision = choose_precision(recipe.train.precision, device, say)
     say("reading the text")
     encoder = recipe.tokenizer.load(run.tokenizer)
-    corpus = tokenize(recipe.data.documents(), encoder, recipe.data.val_fraction)
+    run.check_tokenizer(encoder.fingerprint())
+    corpus = recipe.data.tokenize(encoder)
     now = describe_environment(corpus, encoder, device, precision)
     then = run.environment()
     _compare_environments(then, now, run, say)
@@ -169,13 +171,12 @@ def check_sample_prompt(recipe: Recipe, encoder: Encoder) -> None:
 def _compare_environments(
     then: dict[str, Any], now: dict[str, Any], run: RunFolder, say: Say
 ) -> None:
-    for key, what in (("data_sha256", "text"), ("tokenizer_sha256", "tokenizer")):
-        if key in then and then[key] != now[key]:
-            raise ValueError(
-                f"the {what} of {run.path} has changed since it was started ({key} was "
-                f"{str(then[key])[:12]}, is {now[key][:12]}); restore it, or give its place "
-                "with data.path=..."
-            )
+    was, is_now = then.get("data_sha256"), now["data_sha256"]
+    if was not in (None, is_now):
+        raise ValueError(
+            f"the text of {run.path} has changed since it was started (data_sha256 was "
+            f"{str(was)[:12]}, is {is_now[:12]}); restore it, or give its place with data.path=..."
+        )
     for key in ("gptlab", "device", "precision"):
         if key in then and then[key] != now[key]:
             say(f"resuming with {key} {now[key]}, was {then[key]}: not bit for bit the same run")

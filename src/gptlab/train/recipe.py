@@ -88,11 +88,11 @@ class Recipe(Config):
         """Fill in a vocabulary size that the tokenizer decides, as far as it is known by now."""
         if self.model.vocab_size is not None:
             return self
-        return self.with_vocab_size(self.tokenizer.expected_vocab_size)
+        return self.with_vocab_size(self.data.expected_vocab_size(self.tokenizer))
 
     def with_vocab_size(self, n_tokens: int) -> Self:
         """Fill in the vocabulary size, or check that the tokenizer's fits the given one."""
-        vocab_size = self.model.vocab_size or n_tokens
+        vocab_size = self.model.vocab_size or self.tokenizer.padded(n_tokens)
         if vocab_size < n_tokens:
             raise ValueError(
                 f"model.vocab_size={vocab_size} is less than the tokenizer's {n_tokens} tokens; "

@@ -6,6 +6,8 @@ import pytest
 
 from gptlab.config import Config, variant_names
 from gptlab.data import Data
+from gptlab.data.sources._texts import Texts
+from gptlab.data.sources.prepared import Prepared
 from gptlab.data.sources.python import Python
 from gptlab.data.sources.text import Text
 
@@ -15,7 +17,7 @@ class Settings(Config):
 
 
 def test_variants():
-    assert variant_names(Data) == ["python", "shakespeare", "text"]
+    assert variant_names(Data) == ["prepared", "python", "shakespeare", "text"]
 
 
 @pytest.mark.parametrize("variant", ["python", "shakespeare", "text"])
@@ -42,6 +44,7 @@ def test_a_path_alone_is_enough():
 def test_without_a_path_a_variant_stays(variant: str):
     settings = Settings.parse({"data": {"type": variant, "path": None, "val_fraction": 0.2}})
     assert settings.data.variant == variant
+    assert isinstance(settings.data, Texts)
     assert settings.data.val_fraction == 0.2
     assert Settings.from_yaml(settings.to_yaml()) == settings
 
@@ -77,4 +80,27 @@ def test_names():
 def test_text_is_found_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "a.txt").write_text("here", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert Settings().override(["data.path=a.txt"]).data.documents() == ["here"]
+    data = Settings().override(["data.path=a.txt"]).data
+    assert isinstance(data, Text)
+    assert data.documents() == ["here"]
+
+
+def test_a_prepared_set_is_recognised_by_its_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    settings = Settings(data=Python(val_fraction=0.3))
+    assert settings.override(["data.path=set"]).data.variant == "text"
+    (tmp_path / "set" / "manifest.json").write_text('{"name": "an extension of a browser"}')
+    assert settings.override(["data.path=set"]).data.variant == "text"
+    (tmp_path / "set" / "manifest.json").write_text('{\n "kind": "gptlab prepared set",')
+    prepared = settings.override(["data.path=set"])
+    assert prepared.data == Prepared(path="set")
+    assert Settings.from_yaml(prepared.to_yaml()) == prepared
+    assert prepared.override(["data.path=gone"]).data == Prepared(path="gone")
+    assert prepared.override(["data=text", "data.path=set.txt"]).data == Text(path="set.txt")
+    with pytest.raises(ValueError, match=r"data: `prepared` needs a path"):
+        settings.override(["data=prepared"])
+    with pytest.raises(ValueError, match=r"data\.path: gone: manifest\.json is missing"):
+        _ = Prepared(path="gone").opened

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gptlab.config import Part
+from gptlab.data.shards import Tokens
 from gptlab.streams import stream_seed
 
 IGNORED = -100  # the target of a place that predicts nothing
@@ -59,11 +60,11 @@ class Batching(Part):
     """The slot `batching`."""
 
     @abstractmethod
-    def build(self, tokens: np.ndarray, starts: np.ndarray, context_length: int, seed: int) -> Rows:
+    def build(self, tokens: Tokens, starts: np.ndarray, context_length: int, seed: int) -> Rows:
         """Lay out a text: 1-D ids, perhaps a memory map, and where each document starts in it."""
 
 
-def windows(tokens: np.ndarray, starts: np.ndarray, T: int) -> Batch:
+def windows(tokens: Tokens, starts: np.ndarray, T: int) -> Batch:
     """Gather windows of T tokens and of those that follow, from a text or a memory map of it."""
     views = sliding_window_view(np.asarray(tokens), T + 1)  # copies rows, where indices copy tokens
     both = views[starts].astype(np.int64)

@@ -10,19 +10,20 @@ N rows, T context length.
 import numpy as np
 
 from gptlab.data.batching import IGNORED, Batch, Batching, Epochs, windows
+from gptlab.data.shards import Tokens
 
 
 class Epoch(Batching):
     """Has no settings."""
 
     def build(
-        self, tokens: np.ndarray, starts: np.ndarray, context_length: int, seed: int
+        self, tokens: Tokens, starts: np.ndarray, context_length: int, seed: int
     ) -> "Windows":
         return Windows(tokens, context_length, seed)
 
 
 class Windows(Epochs):
-    def __init__(self, tokens: np.ndarray, context_length: int, seed: int):
+    def __init__(self, tokens: Tokens, context_length: int, seed: int):
         self.n_targets = len(tokens) - 1
         assert self.n_targets >= context_length, f"{len(tokens)} tokens for {context_length}"
         super().__init__(-(-self.n_targets // context_length), seed)

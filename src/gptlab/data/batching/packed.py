@@ -17,6 +17,7 @@ from collections import defaultdict
 import numpy as np
 
 from gptlab.data.batching import IGNORED, Batch, Batching, Epochs
+from gptlab.data.shards import Tokens
 
 NO_DOCUMENT = -1
 
@@ -27,7 +28,7 @@ class Packed(Batching):
     reset_positions: bool = True
 
     def build(
-        self, tokens: np.ndarray, starts: np.ndarray, context_length: int, seed: int
+        self, tokens: Tokens, starts: np.ndarray, context_length: int, seed: int
     ) -> "PackedRows":
         return PackedRows(tokens, starts, context_length, seed, self.reset_positions)
 
@@ -35,7 +36,7 @@ class Packed(Batching):
 class PackedRows(Epochs):
     def __init__(
         self,
-        tokens: np.ndarray,
+        tokens: Tokens,
         starts: np.ndarray,
         context_length: int,
         seed: int,

@@ -8,6 +8,7 @@ N rows, T context length.
 import numpy as np
 
 from gptlab.data.batching import Batch, Batching, Rows, windows
+from gptlab.data.shards import Tokens
 from gptlab.streams import stream_seed
 
 BLOCK = 4096  # rows whose random numbers are drawn together
@@ -17,13 +18,13 @@ class Stream(Batching):
     """Has no settings."""
 
     def build(
-        self, tokens: np.ndarray, starts: np.ndarray, context_length: int, seed: int
+        self, tokens: Tokens, starts: np.ndarray, context_length: int, seed: int
     ) -> "RandomWindows":
         return RandomWindows(tokens, context_length, seed)
 
 
 class RandomWindows(Rows):
-    def __init__(self, tokens: np.ndarray, context_length: int, seed: int):
+    def __init__(self, tokens: Tokens, context_length: int, seed: int):
         self.n_starts = len(tokens) - context_length
         assert self.n_starts > 0, f"{len(tokens)} tokens for windows of {context_length}"
         self.tokens, self.context_length, self.seed = tokens, context_length, seed

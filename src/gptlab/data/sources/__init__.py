@@ -1,34 +1,58 @@
-"""Sources of text.
+"""Where text comes from: sources of documents, and sets that were prepared before.
 
-Contract: `documents()` gives texts, none of them empty, in the same order each time. A byte order
-mark is dropped; line ends stay as they are.
+Contract: `prepare(tokenizer)` gives an encoder and the token ids of both splits,
+`tokenize(encoder)` the same by an encoder that is there already, and `tokenizer(asked)` tells which
+tokenizer `prepare` takes. Sources of documents inherit all that from `_texts.Texts`, and give texts
+by `documents()`.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from gptlab.config import Part
+from gptlab.data.prepared import is_prepared
+from gptlab.tokenizer import Encoder, Tokenizer
+
+if TYPE_CHECKING:
+    from gptlab.data.corpus import Corpus
 
 
 class Data(Part):
     """The slot `data`.
 
-    `path`: a text file, or a folder of them; given to any variant it means the variant `text`, so
-    that `data.path=FILE` works everywhere. `val_fraction`: how much of the text, counted in
-    characters, is kept for validation. `prompt`: what a sample of such text may begin with.
+    `path`: a text file, a folder of them, or a prepared set; given to any variant it means the
+    variant `text` or, for a folder that `gptlab prepare` wrote, `prepared`, so that
+    `data.path=PATH` works everywhere. `prompt`: what a sample of such text may begin with.
     """
 
     prompt: ClassVar[str] = ""
+    has_path: ClassVar[bool] = False
 
     path: Annotated[str, Field(min_length=1)] | None = None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
     @abstractmethod
-    def documents(self) -> list[str]:
-        """Read the texts. Raises ValueError if there are none, or if they are not text."""
+    def prepare(self, tokenizer: Tokenizer) -> tuple[Encoder, "Corpus"]:
+        """Read the text, train the tokenizer on its training split, and tokenize both splits."""
+
+    @abstractmethod
+    def tokenize(self, encoder: Encoder) -> "Corpus":
+        """Read the text and tokenize both splits."""
+
+    @property
+    @abstractmethod
+    def split_setting(self) -> str:
+        """The setting, with its value, that decides how much is for validation."""
+
+    def tokenizer(self, asked: Tokenizer) -> Tokenizer:
+        """Tell which tokenizer `prepare` takes, whatever was asked for."""
+        return asked
+
+    def expected_vocab_size(self, asked: Tokenizer) -> int:
+        """The number of ids, as far as it is known before any text is read."""
+        return asked.expected_vocab_size
 
     @property
     def name(self) -> str:
@@ -37,16 +61,20 @@ class Data(Part):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _read_a_path_as_text(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _choose_by_path(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         names_its_variant = isinstance(data, Mapping) and (cls is Data or "type" in data)
-        if names_its_variant and data.get("path") is not None:
-            data = {**data, "type": "text"}
+        if names_its_variant and data.get("path") is not None and data.get("type") != "prepared":
+            path = data["path"]
+            if isinstance(path, str) and is_prepared(path):
+                data = {"type": "prepared", "path": path}  # it is split already
+            else:
+                data = {**data, "type": "text"}
         return handler(data)
 
     @model_validator(mode="after")
-    def _only_text_has_a_path(self) -> Self:
-        if self.variant == "text" and self.path is None:
-            raise ValueError("`text` needs a path: data.path=FILE-or-FOLDER")
-        if self.variant != "text" and self.path is not None:
+    def _check_path(self) -> Self:
+        if self.has_path and self.path is None:
+            raise ValueError(f"`{self.variant}` needs a path: data.path=FILE-or-FOLDER")
+        if not self.has_path and self.path is not None:
             raise ValueError(f"`{self.variant}` has no path; `text` has")
         return self

@@ -8,8 +8,8 @@ import sysconfig
 from pathlib import Path
 from typing import ClassVar
 
-from gptlab.data.sources import Data
 from gptlab.data.sources._files import files_below, read_texts
+from gptlab.data.sources._texts import Texts
 
 LEAVE_OUT = (
     "site-packages",
@@ -24,7 +24,7 @@ LEAVE_OUT = (
 )
 
 
-class Python(Data):
+class Python(Texts):
     """No settings of its own."""
 
     prompt: ClassVar[str] = "    def __init__(self, "

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from gptlab import files
-from gptlab.data.sources import Data
+from gptlab.data.sources._texts import Texts
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -19,7 +19,7 @@ N_BYTES = 1_115_394
 TIMEOUT = 30  # seconds
 
 
-class Shakespeare(Data):
+class Shakespeare(Texts):
     """No settings of its own. The environment variable GPTLAB_CACHE names another cache folder."""
 
     def documents(self) -> list[str]:

@@ -8,12 +8,14 @@ inside the folder are left out.
 import os
 from pathlib import Path
 
-from gptlab.data.sources import Data
 from gptlab.data.sources._files import files_below, read_text, read_texts
+from gptlab.data.sources._texts import Texts
 
 
-class Text(Data):
+class Text(Texts):
     """`path`: required; `~` is the home folder."""
+
+    has_path = True
 
     def documents(self) -> list[str]:
         assert self.path is not None

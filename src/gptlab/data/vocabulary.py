@@ -1,0 +1,81 @@
+"""Training a tokenizer by itself: from a source of text to a folder with a tokenizer in it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gptlab import files
+from gptlab.config import variant_names
+from gptlab.data.sources import Data
+from gptlab.data.sources._texts import Texts
+from gptlab.tokenizer import Chat, Encoder, Tokenizer
+
+Advance = Callable[[int], None]
+
+
+def read_source(source: str, limit: int | None = None) -> list[str]:
+    """Read the texts of a file or a folder, or of a source by its name, such as `python`.
+
+    `limit`: the first so many bytes of them, in the order of their paths; a character is not cut.
+    Raises ValueError if there is no text.
+    """
+    named = source in variant_names(Data) and not Path(source).exists()
+    data = Data.parse({"type": source} if named else {"type": "text", "path": source})
+    if not isinstance(data, Texts):
+        raise ValueError(f"{source} is a prepared set, of which only tokens are left; give a text")
+    documents = data.documents()
+    return documents if limit is None else list(_first(documents, limit))
+
+
+def train_tokenizer(
+    tokenizer: Tokenizer,
+    documents: Sequence[str],
+    out: Path,
+    chat: Chat | None = None,
+    advance: Advance = lambda n_characters: None,
+) -> Encoder:
+    """Train a tokenizer and write it into a new folder, whole or not at all.
+
+    `advance` hears of the characters that are read. Raises ValueError if the folder has something
+    in it.
+    """
+    check_empty(out)
+    encoder = tokenizer.train(_tell(documents, advance))
+    if chat is not None:
+        encoder.use_chat(chat)
+    temporary = out.with_name(files.temporary_name(out.name))
+    try:
+        encoder.save(temporary)
+        if out.is_dir():
+            out.rmdir()  # Windows gives no name that is taken
+        files.rename(temporary, out)
+    except BaseException as error:
+        with suppress(OSError):
+            files.remove(temporary)
+        if isinstance(error, OSError):
+            raise files.WriteError(f"{out} could not be made: {files.reason(error)}") from error
+        raise
+    return encoder
+
+
+def check_empty(out: Path) -> None:
+    """Raise ValueError for a place that something is in already."""
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() or out.is_symlink():
+        raise ValueError(f"--out={out} is there already and not an empty folder; choose another")
+
+
+def _first(documents: Iterable[str], n_bytes: int) -> Iterator[str]:
+    for document in documents:
+        content = document.encode("utf-8")[:n_bytes]
+        if not content:
+            return
+        yield content.decode("utf-8", errors="ignore")
+        n_bytes -= len(content)
+
+
+def _tell(documents: Iterable[str], advance: Advance) -> Iterator[str]:
+    for document in documents:
+        yield document
+        advance(len(document))

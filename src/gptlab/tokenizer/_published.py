@@ -1,0 +1,95 @@
+"""Reading tokenizers as others publish them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gptlab.tokenizer._encoder import FILE, MAX_FILE_BYTES
+from gptlab.tokenizer._hugging_face import Merge, build, describe_parts
+from gptlab.tokenizer._special import END_OF_TEXT
+from gptlab.tokenizer._tiktoken import read_tiktoken
+
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+
+
+def read_published(path: Path) -> dict[str, Any]:
+    """Read a folder or a `.tiktoken` file as the tree of a tokenizer.json.
+
+    Raises ValueError if there is no tokenizer, or a damaged one.
+    """
+    if path.is_file():
+        return _read_tiktoken(path)
+    inner = _read_json(path / FILE)
+    if inner is not None:
+        return inner
+    for vocabulary, merges in PAIRS:
+        if (path / vocabulary).exists() and (path / merges).exists():
+            return _read_merges(path / vocabulary, path / merges)
+    for file in sorted(path.glob("*.tiktoken")):
+        return _read_tiktoken(file)
+    pairs = ", nor ".join(" and ".join(pair) for pair in PAIRS)
+    raise ValueError(f"{path} has no tokenizer: neither {FILE}, nor {pairs}, nor a .tiktoken file")
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
+    """Read an object, None if there is no such file."""
+    if not file.exists():
+        return None
+    try:
+        tree = json.loads(_read(file).decode("utf-8"))
+    except RecursionError:
+        raise ValueError(f"{file}: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged: {error}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file}: damaged: it holds no object")
+    return tree
+
+
+def _read(file: Path) -> bytes:
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
+    return file.read_bytes()
+
+
+def _read_merges(vocabulary: Path, merges: Path) -> dict[str, Any]:
+    """Make a tokenizer.json of GPT-2's two files."""
+    ids = _read_json(vocabulary) or {}
+    try:
+        lines = _read(merges).decode("utf-8").split("\n")
+    except ValueError as error:
+        raise ValueError(f"{merges}: damaged: {error}") from None
+    pairs: list[Merge] = []
+    has_title = lines[0].startswith("#version")
+    for number, line in enumerate(lines[has_title:], 1 + has_title):
+        match line.split(" "):
+            case [a, b]:
+                pairs.append((a, b))
+            case [""]:
+                pass
+            case _:
+                raise ValueError(f"{merges}: damaged: line {number:,} is not a pair of tokens")
+    special = {token: id for token, id in ids.items() if re.fullmatch(r"<\|.*\|>", token)}
+    return describe_parts("gpt2", ids, pairs, special)
+
+
+def _read_tiktoken(file: Path) -> dict[str, Any]:
+    try:
+        return read_tiktoken(file.stem, _read(file))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def find_end_of_text(folder: Path, inner: dict[str, Any]) -> str | None:
+    """Find what ends a text: by name in a config, by id in another, or as most call it."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        match (_read_json(folder / name) or {}).get("eos_token"):
+            case str(content) | {"content": str(content)}:
+                return content
+    for name in ("generation_config.json", "config.json"):
+        match (_read_json(folder / name) or {}).get("eos_token_id"):
+            case int(id) | [int(id), *_]:
+                return build(inner).id_to_token(id)
+    added = build(inner).get_added_tokens_decoder().values()
+    return END_OF_TEXT if END_OF_TEXT in [token.content for token in added] else None
