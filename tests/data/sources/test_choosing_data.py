@@ -17,7 +17,7 @@ class Settings(Config):
 
 
 def test_variants():
-    assert variant_names(Data) == ["prepared", "python", "shakespeare", "text"]
+    assert variant_names(Data) == ["mixture", "prepared", "python", "shakespeare", "text"]
 
 
 @pytest.mark.parametrize("variant", ["python", "shakespeare", "text"])

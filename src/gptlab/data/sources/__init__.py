@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from gptlab.config import Part
+from gptlab.config import Part, find_variant
 from gptlab.data.prepared import is_prepared
 from gptlab.tokenizer import Encoder, Tokenizer
 
@@ -68,7 +68,7 @@ class Data(Part):
             if isinstance(path, str) and is_prepared(path):
                 data = {"type": "prepared", "path": path}  # it is split already
             else:
-                data = {**data, "type": "text"}
+                data = _as_text(data)
         return handler(data)
 
     @model_validator(mode="after")
@@ -78,3 +78,11 @@ class Data(Part):
         if not self.has_path and self.path is not None:
             raise ValueError(f"`{self.variant}` has no path; `text` has")
         return self
+
+
+def _as_text(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the variant `text`, and leave out what only the variant that was named knows."""
+    named = find_variant(Data, data["type"]) if "type" in data else Data
+    text = find_variant(Data, "text")
+    foreign = named.model_fields.keys() - text.model_fields.keys()
+    return {name: value for name, value in data.items() if name not in foreign} | {"type": "text"}
