@@ -357,7 +357,7 @@ def test_text_from_standard_input(text: Path):
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["train", "nowhere", "--out=x"], ["data.path=nowhere", "no such file"]),
+        (["train", "nowhere", "--out=x"], ["nowhere: no such file or folder"]),
         (["train", "TEXT", "--out=."], ["--out=.", "there already"]),
         (["train", "TEXT", "--out=x", "--variant=bqe"], ["'bqe'", "did you mean 'bpe'"]),
         (["train", "TEXT", "--out=x", "--split-pattern=gpt3"], ["pattern", "'gpt2'"]),
@@ -366,7 +366,7 @@ def test_text_from_standard_input(text: Path):
         (["train", "TEXT", "--out=x", "--variant=char", "--special=a"], ["--variant=char"]),
         (["show", "nowhere", "x"], ["nowhere", "no such file or folder"]),
         (["show", "byte", "\udcff"], ["position 0", "surrogates"]),
-        (["report", "byte", "nowhere"], ["data.path=nowhere", "no such file"]),
+        (["report", "byte", "nowhere"], ["nowhere: no such file or folder"]),
     ],
     ids=lambda x: " ".join(x),
 )

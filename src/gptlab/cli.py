@@ -65,7 +65,7 @@ Tokens = Annotated[
     str, typer.Argument(metavar="TOKENIZER", help="A tokenizer's folder, a run's, or `byte`.")
 ]
 Source = Annotated[
-    str, typer.Argument(help="A text file, a folder of them, or a source's name: `python`.")
+    str, typer.Argument(help="What `prepare` reads, or the name of a source: `python`.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -1,5 +1,7 @@
 """A tokenizer by itself: the same text gives the same file, whole or not there."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
@@ -102,10 +104,22 @@ def test_failing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_can_be_prepared_can_be_learned_from(tmp_path: Path):
+    rows = [json.dumps({"text": text}) for text in ("naïve 東京", "", "b" * 3_000_000)]
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(rows))
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "c.txt").write_text("c" * 3_000_000)
+    assert read_source(str(tmp_path)) == ["naïve 東京", "b" * 3_000_000, "c" * 3_000_000]
+    assert read_source(str(tmp_path / "*.gz"), 20) == ["naïve 東京", "b" * 7]
+    with pytest.raises(ValueError, match=r"b.txt: no UTF-8 text in it"):
+        read_source(str(tmp_path / "b.txt"))
+
+
 def test_sources_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert "import" in "".join(read_source("python", 100_000))
     (tmp_path / "python").write_text("mine")
     assert read_source("python") == ["mine"]
-    with pytest.raises(ValueError, match=r"data.path=nowhere: no such file or folder"):
+    with pytest.raises(ValueError, match=r"nowhere: no such file or folder"):
         read_source("nowhere")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from gptlab import files
 from gptlab.config import variant_names
+from gptlab.data.formats import Reading, fragments
+from gptlab.data.preparation.source import open_source
+from gptlab.data.prepared import is_prepared
 from gptlab.data.sources import Data
 from gptlab.data.sources._texts import Texts
 from gptlab.tokenizer import Chat, Encoder, Tokenizer
@@ -14,17 +17,20 @@ Advance = Callable[[int], None]
 
 
 def read_source(source: str, limit: int | None = None) -> list[str]:
-    """Read the texts of a file or a folder, or of a source by its name, such as `python`.
+    """Read the texts of what can be prepared, or of a source by its name, such as `python`.
 
     `limit`: the first so many bytes of them, in the order of their paths; a character is not cut.
-    Raises ValueError if there is no text.
+    What is not UTF-8 text is left out. Raises ValueError if nothing is left.
     """
-    named = source in variant_names(Data) and not Path(source).exists()
-    data = Data.parse({"type": source} if named else {"type": "text", "path": source})
-    if not isinstance(data, Texts):
-        raise ValueError(f"{source} is a prepared set, of which only tokens are left; give a text")
-    documents = data.documents()
-    return documents if limit is None else list(_first(documents, limit))
+    texts = _documents(source)
+    if source in variant_names(Data) and not Path(source).exists():
+        data = Data.parse({"type": source})
+        assert isinstance(data, Texts), f"{source} can be read without a path, but gives no texts"
+        texts = data.documents()
+    documents = list(texts if limit is None else _first(texts, limit))
+    if not documents:
+        raise ValueError(f"{source}: no UTF-8 text in it")
+    return documents
 
 
 def train_tokenizer(
@@ -64,6 +70,21 @@ def check_empty(out: Path) -> None:
         return
     if out.exists() or out.is_symlink():
         raise ValueError(f"--out={out} is there already and not an empty folder; choose another")
+
+
+def _documents(source: str) -> Iterator[str]:
+    if is_prepared(source):
+        raise ValueError(f"{source}: a prepared set holds tokens; give the text it was made of")
+    reading = Reading(errors="skip")
+    parts: list[str] = []
+    for piece in open_source(source, reading, None).pieces:
+        for span in piece.spans:
+            for fragment in fragments(span, reading):
+                parts.append(fragment.text)
+                if fragment.last:
+                    if text := "".join(parts):
+                        yield text
+                    parts = []
 
 
 def _first(documents: Iterable[str], n_bytes: int) -> Iterator[str]:
