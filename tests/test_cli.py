@@ -93,8 +93,11 @@ def test_from_text_to_samples(gptlab: Command, text: Path, tmp_path: Path):
     }
     assert (run / "checkpoints" / "step-00000004" / "model.safetensors").is_file()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    keys = "step tokens seconds train_loss val_loss bits_per_byte lr grad_norm tokens_per_second"
-    assert all(set(line) >= {*keys.split(), "model_flops_utilization"} for line in lines)
+    keys = "step tokens seconds train_loss val_loss perplexity bits_per_byte lr grad_norm"
+    assert all(
+        set(line) >= {*keys.split(), "tokens_per_second", "model_flops_utilization"}
+        for line in lines
+    )
 
     options = ("--max-tokens", 30, "--temperature", 0.8, "--top-k", 5, "--seed", 1)
     first = gptlab("generate", run, "--prompt", "ROMEO:", *options)

@@ -49,6 +49,7 @@ def test_a_recipe_fits_together(name: str):
 def test_the_counts_of_a_recipe_are_those_of_the_model_that_is_built(name: str):
     """Parameters one by one, and products with weights by torch's own counter."""
     model = find_recipe(name).resolved().model
+    model = model.but(n_layers=min(model.n_layers, 8))  # counting DeepSeek-V3's 45,000 takes long
     gpt, T = build_on_meta(model), 16
     assert count_parameters(model).total == sum(p.numel() for p in gpt.parameters())
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

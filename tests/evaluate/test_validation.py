@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gptlab.evaluate import validation
-from gptlab.evaluate.validation import bits_per_byte, validation_loss
+from gptlab.evaluate.validation import bits_per_byte, perplexity, validation_loss
 from gptlab.model.gpt import GPT, Model
 
 V, T = 31, 24
@@ -189,3 +189,8 @@ def test_a_broken_model_is_not_called_good(answering: Callable[[Tensor], GPT]):
 ])  # fmt: skip
 def test_bits_per_byte(nats: float, tokens: int, n_bytes: int, bits: float):
     assert bits_per_byte(nats, tokens, n_bytes) == pytest.approx(bits)
+
+
+def test_perplexity_of_even_odds_is_their_number():
+    assert perplexity(math.log(257)) == pytest.approx(257)
+    assert perplexity(1e4) < float("inf")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from folders import llama, write_model
 
-from gptlab.config import Config
+from gptlab.config import Config, Part, variant_names
 from gptlab.interop.families import families
 from gptlab.interop.folder import Folder
 from gptlab.interop.matching import choose_family
@@ -169,3 +169,29 @@ def _is_valid(model: Config, slot: str, settings: dict[str, Any]) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.parametrize("slot", ["attention", "mlp", "norm", "positions", "residual", "head"])
+def test_every_part_is_written_or_refused_with_its_name(slot: str):
+    """No part breaks a family's `write`; what is written is what was there."""
+    kind = Model.model_fields[slot].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, Part)
+    outcomes = {variant: outcome(slot, variant) for variant in variant_names(kind)}
+    assert len([each for each in outcomes.values() if each]) >= 2
+    for variant, each in outcomes.items():
+        assert each in ("", *families()) or f"model.{slot}" in each, (variant, each)
+
+
+def outcome(slot: str, variant: str) -> str:
+    """Give the family of a model with this part, or why it has none; nothing if it cannot be."""
+    heads = {"n_heads": 4} if slot == "attention" else {}
+    try:
+        model = llama(**{slot: {"type": variant, **heads}})
+        model.build()
+    except ValueError:  # it needs more than its name, or other parts
+        return ""
+    try:
+        return choose_family(model)[0].model_type
+    except ValueError as error:
+        return str(error)

@@ -96,11 +96,6 @@ def smallest(tiny: Tiny, parts: Parts) -> GPT:
         return build(tiny, parts).train()
 
 
-def compile_losses(gpt: GPT, parts: Parts, backend: str) -> None:
-    in_pieces = parts.get("mlp", {}).get("type") in IN_PIECES
-    gpt.losses = torch.compile(gpt.losses, fullgraph=not in_pieces, backend=backend)
-
-
 def losses_and_gradients(gpt: GPT) -> dict[str, Tensor]:
     device = gpt.embedding.weight.device
     losses = gpt.losses(text().to(device), text().roll(-1, dims=1).to(device))
@@ -118,28 +113,32 @@ def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, floa
 
 
 def worse(compiled: dict[str, float], eager: dict[str, float]) -> dict[str, float]:
-    """What is farther from the exact numbers than another order of sums makes it."""
-    return {name: error for name, error in compiled.items() if error > 2e-6 + 4 * eager[name]}
+    """What is farther from the exact numbers than another order of sums makes it.
+
+    The worst of eager's errors is the measure: a gradient in which much cancels may be exact in one
+    order by chance.
+    """
+    limit = 2e-6 + 4 * max(eager.values())
+    return {name: error for name, error in compiled.items() if error > limit}
+
+
+def apart(gpt: GPT, parts: Parts, backend: str) -> dict[str, float]:
+    """Find where compiled is worse than eager; both are float32, and near to the exact numbers."""
+    exact = losses_and_gradients(deepcopy(gpt).double())
+    eager = errors(losses_and_gradients(gpt), exact)
+    in_pieces = parts.get("mlp", {}).get("type") in IN_PIECES
+    gpt.losses = torch.compile(gpt.losses, fullgraph=not in_pieces, backend=backend)
+    return worse(errors(losses_and_gradients(gpt), exact), eager)
 
 
 @pytest.mark.parametrize("parts", VARIANTS, ids=label)
 def test_compiled_is_eager(tiny: Tiny, parts: Parts, device: str):
-    """Both are float32, and as near to the exact numbers."""
-    gpt = smallest(tiny, parts).to(device)
-    exact = losses_and_gradients(deepcopy(gpt).double())
-    eager = errors(losses_and_gradients(gpt), exact)
-    compile_losses(gpt, parts, "inductor")
-    assert worse(errors(losses_and_gradients(gpt), exact), eager) == {}
+    assert apart(smallest(tiny, parts).to(device), parts, "inductor") == {}
 
 
 @pytest.mark.parametrize("parts", SETTINGS, ids=label)
 def test_traced_is_eager(tiny: Tiny, parts: Parts):
-    gpt = build(tiny, parts).train()
-    eager = losses_and_gradients(gpt)
-    compile_losses(gpt, parts, "aot_eager")
-    traced = losses_and_gradients(gpt)
-    assert traced.keys() == eager.keys()
-    assert [name for name in eager if not torch.equal(traced[name], eager[name])] == []
+    assert apart(build(tiny, parts).train(), parts, "aot_eager_decomp_partition") == {}
 
 
 def test_a_gradient_that_is_off_by_a_little_is_seen(tiny: Tiny):

@@ -103,6 +103,14 @@ def test_the_picture_shows_the_pattern_of_alternating_attention():
     assert f"attention: {pattern}" in "\n".join(lines)
 
 
+def test_what_would_take_minutes_is_not_played_through(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gptlab.show.model.MOST_TENSORS", 20)
+    show(recipe("model.n_layers=9"))
+    assert "Memory of a training step: not estimated" in capsys.readouterr().out
+
+
 def test_a_batch_that_does_not_fit_is_refused_before_anything_is_printed(
     capsys: pytest.CaptureFixture[str],
 ):

@@ -27,6 +27,7 @@ from gptlab.data.sources import python, shakespeare
 from gptlab.model.accounting import build_on_meta
 from gptlab.parts.norm.layer_norm import LayerNorm
 from gptlab.recipes import find_recipe
+from gptlab.tokenizer.bpe import BPE
 from gptlab.train import environment
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import start_run
@@ -61,6 +62,7 @@ START = {  # where the default is of no account in a run as small as this; slots
     ],
     "text.path": "FILE",
     "prepared.path": "PREPARED",
+    "pretrained.path": "TOKENS/one",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
     "scaling.linear.factor": 2.0,
@@ -132,6 +134,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "adamw_lr": 0.5,
     "path": "OTHER",
     "prepared.path": "SECOND_SET",
+    "tokenizer.path": "TOKENS/other",
     "of": [{"type": "grouped_query", "n_heads": 2}],
     "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
@@ -252,12 +255,15 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "many").mkdir()
     for i in range(200):
         (folder / "many" / f"{i}.txt").write_text(text[i * 9 : i * 9 + 3 + i % 6])
+    BPE(vocab_size=270).train([text]).save(folder / "tokens" / "one")
+    BPE(vocab_size=280).train([text]).save(folder / "tokens" / "other")
     sets = {"PREPARED": "file.txt", "SECOND_SET": "other.txt"}
     for name, source in sets.items():
         options = Options(str(folder / source), "byte", folder / name, val_fraction=0.2, workers=1)
         prepare(options, MagicMock())
     names = {"FILE": "file.txt", "OTHER": "other.txt", "RUN": "source", "MANY": "many"}
-    return {name: folder / place for name, place in names.items()} | {n: folder / n for n in sets}
+    names |= {"TOKENS": "tokens", **{name: name for name in sets}}
+    return {name: folder / place for name, place in names.items()}
 
 
 @pytest.fixture
@@ -352,8 +358,7 @@ def others(path: str, variant: str, annotation: Any, value: Any) -> list[Any]:
     if isinstance(value, float):
         return [value / 2 or 0.5]
     name = path.rpartition(".")[2]
-    if f"{variant}.{name}" in VALUES:
-        return [VALUES[f"{variant}.{name}"]]
+    name = next((key for key in (f"{variant}.{name}", path) if key in VALUES), name)
     if name not in VALUES:
         pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
     return [VALUES[name]]

@@ -57,3 +57,8 @@ def validation_loss(
 def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
     """Convert a loss to bits per byte of text, which no tokenizer can flatter."""
     return nats_per_token * n_tokens / n_bytes / math.log(2)
+
+
+def perplexity(nats_per_token: float) -> float:
+    """Convert a loss to the number of tokens, all as likely, between which the model wavers."""
+    return math.exp(min(nats_per_token, 700.0))  # what a float holds

@@ -1,5 +1,6 @@
 """`gptlab show`: a recipe's settings, how its model is wired, and what it costs."""
 
+import sys
 from dataclasses import asdict
 from json import dumps
 from typing import Any
@@ -22,6 +23,7 @@ from gptlab.show._print import plain, print_table, rounded
 from gptlab.train.recipe import Recipe
 
 BF16_BYTES = 2
+MANY_TENSORS, MOST_TENSORS = 1_000, 10_000  # some seconds, a minute
 
 
 def show(recipe: Recipe, json: bool = False) -> None:
@@ -51,17 +53,26 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
             "bf16": asdict(cache_bytes(model, BF16_BYTES)),
             "float32": asdict(cache_bytes(model, FLOAT32_BYTES)),
         },
-        "training_memory_bytes": asdict(
-            training_memory(
-                model,
-                recipe.micro_batch_size(),
-                recipe.optimizer.build,
-                accumulate=recipe.batch_size() > recipe.micro_batch_size(),
-                bf16=_products_in_bf16(recipe.train.precision),
-            )
-        ),
+        "training_memory_bytes": _training_memory(recipe),
         "run": {"tokens": tokens, "training_flops": tokens * flops.training},
     }
+
+
+def _training_memory(recipe: Recipe) -> dict[str, Any] | None:
+    """Estimate what a step takes; None for models of so many tensors that it would take minutes."""
+    n_tensors = sum(1 for _ in build_on_meta(recipe.model).parameters())
+    if n_tensors > MOST_TENSORS:
+        return None
+    if n_tensors > MANY_TENSORS:
+        print("playing a training step through, for its memory ...", file=sys.stderr)
+    memory = training_memory(
+        recipe.model,
+        recipe.micro_batch_size(),
+        recipe.optimizer.build,
+        accumulate=recipe.batch_size() > recipe.micro_batch_size(),
+        bf16=_products_in_bf16(recipe.train.precision),
+    )
+    return asdict(memory)
 
 
 def picture(model: Model) -> list[str]:
@@ -129,6 +140,9 @@ def _print_costs(facts: dict[str, Any]) -> None:
         ["", *caches],
         [[text, *(f"{caches[dtype][name]:,}" for dtype in caches)] for name, text in texts.items()],
     )
+    if facts["training_memory_bytes"] is None:
+        print("Memory of a training step: not estimated for a model of so many matrices")
+        return
     memory = dict(facts["training_memory_bytes"])
     assumes = memory.pop("assumes")
     print_table(

@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 from gptlab import machine
-from gptlab.evaluate.validation import bits_per_byte
+from gptlab.evaluate.validation import bits_per_byte, perplexity
 from gptlab.model.accounting import training_flops_per_token
 from gptlab.train.display import Display, duration
 from gptlab.train.session import Session
@@ -81,6 +81,7 @@ class Report:
             "seconds": round(s.seconds, 4),
             **{f"train_{name}": loss for name, loss in s.losses.items()},
             "val_loss": val_loss,
+            "perplexity": None if val_loss is None else perplexity(val_loss),
             "bits_per_byte": None if val_loss is None else self._bits_per_byte(val_loss),
             "lr": s.lr,
             "grad_norm": s.grad_norm,

@@ -67,9 +67,11 @@ class GatedDelta(Attention):
 
 def _width_of(d_model: int, times: int, name: str, n_heads: int, wanted: str) -> int:
     if times * d_model % n_heads:
+        width = f"model.d_model={d_model}"
         raise ValueError(
-            f"model.attention.{name}={n_heads} does not divide {times} * model.d_model="
-            f"{times * d_model}; change one of them, or set {wanted}"
+            f"model.attention.{name}={n_heads} does not divide "
+            f"{width if times == 1 else f'{times} times {width}'}; change one of them, or set "
+            f"{wanted}"
         )
     return times * d_model // n_heads
 
