@@ -61,8 +61,8 @@ START = {  # where the default is of no account in a run as small as this; slots
         {"type": "grouped_query", "n_heads": 2, "window": 3},
     ],
     "text.path": "FILE",
-    "prepared.path": "PREPARED",
     "pretrained.path": "TOKENS/one",
+    "prepared.path": "PREPARED",
     "layer_norm.bias": False,
     "l2.eps": 100.0,
     "scaling.linear.factor": 2.0,
@@ -133,8 +133,8 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "s_z_scale": 0.5,
     "adamw_lr": 0.5,
     "path": "OTHER",
-    "prepared.path": "SECOND_SET",
     "tokenizer.path": "TOKENS/other",
+    "prepared.path": "SECOND_SET",
     "of": [{"type": "grouped_query", "n_heads": 2}],
     "last": {"type": "grouped_query", "n_heads": 4},
     "positions": "alibi",
@@ -255,14 +255,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "many").mkdir()
     for i in range(200):
         (folder / "many" / f"{i}.txt").write_text(text[i * 9 : i * 9 + 3 + i % 6])
-    BPE(vocab_size=270).train([text]).save(folder / "tokens" / "one")
-    BPE(vocab_size=280).train([text]).save(folder / "tokens" / "other")
+    for name, size in {"one": 270, "other": 280}.items():
+        BPE(vocab_size=size).train([text]).save(folder / "tokens" / name)
     sets = {"PREPARED": "file.txt", "SECOND_SET": "other.txt"}
     for name, source in sets.items():
         options = Options(str(folder / source), "byte", folder / name, val_fraction=0.2, workers=1)
         prepare(options, MagicMock())
     names = {"FILE": "file.txt", "OTHER": "other.txt", "RUN": "source", "MANY": "many"}
-    names |= {"TOKENS": "tokens", **{name: name for name in sets}}
+    names |= {"TOKENS": "tokens"} | {name: name for name in sets}
     return {name: folder / place for name, place in names.items()}
 
 
@@ -358,10 +358,10 @@ def others(path: str, variant: str, annotation: Any, value: Any) -> list[Any]:
     if isinstance(value, float):
         return [value / 2 or 0.5]
     name = path.rpartition(".")[2]
-    name = next((key for key in (f"{variant}.{name}", path) if key in VALUES), name)
-    if name not in VALUES:
-        pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
-    return [VALUES[name]]
+    for known in (path, f"{variant}.{name}", name):
+        if known in VALUES:
+            return [VALUES[known]]
+    pytest.fail(f"{path} is {value}: add a live value for {name!r} to VALUES of this test")
 
 
 def inert_settings(group: Group, observe: Observe, recipe: Recipe) -> list[str]:
