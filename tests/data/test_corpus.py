@@ -41,13 +41,14 @@ class TestTinyShakespeare:
         data = Text(path=str(TINY_SHAKESPEARE))
         encoder, corpus = prepare(data, Char())
         assert encoder.vocab_size == Char().expected_vocab_size == 65
-        assert (len(corpus.train), len(corpus.val)) == (1_003_854, 111_540)
-        assert corpus.train.dtype == corpus.val.dtype == np.uint16
+        assert (len(corpus.texts[0].tokens), len(corpus.val)) == (1_003_854, 111_540)
+        assert corpus.texts[0].tokens.dtype == corpus.val.dtype == np.uint16
         assert corpus.val_bytes == 111_539
         assert corpus.n_bytes == 1_115_394
         text = data.documents()[0]
         assert (
-            encoder.decode(corpus.train[:].tolist()) + encoder.decode(corpus.val[:].tolist())
+            encoder.decode(corpus.texts[0].tokens[:].tolist())
+            + encoder.decode(corpus.val[:].tolist())
             == text
         )
 
@@ -85,7 +86,10 @@ def test_split_between_two_documents_cuts_none():
 def test_documents_are_joined_and_come_back(tokenizer: Tokenizer):
     encoder, corpus = prepare(Given(val_fraction=0.3), tokenizer)
     train, val = split(in_fixed_order(DOCUMENTS), 0.3)
-    for ids, documents in [(corpus.train[:].tolist(), train), (corpus.val[:].tolist(), val)]:
+    for ids, documents in [
+        (corpus.texts[0].tokens[:].tolist(), train),
+        (corpus.val[:].tolist(), val),
+    ]:
         if encoder.end_of_text is None:
             assert encoder.decode(ids) == "\n\n".join(documents)
             continue
@@ -103,7 +107,7 @@ def test_given_order_does_not_matter(tokenizer: Tokenizer):
     encoder = tokenizer.train([*DOCUMENTS, "\n"])
     corpus = tokenize(DOCUMENTS, encoder, 0.2)
     again = tokenize(DOCUMENTS[::-1], encoder, 0.2)
-    np.testing.assert_array_equal(corpus.train, again.train)
+    np.testing.assert_array_equal(corpus.texts[0].tokens, again.texts[0].tokens)
     np.testing.assert_array_equal(corpus.val, again.val)
     assert corpus.fingerprint == again.fingerprint
 
@@ -153,15 +157,15 @@ def test_bits_per_byte_of_uniform_guesses():
 
 def test_large_vocabularies_take_32_bits():
     corpus = tokenize(["ab" * 100], Char().train(["ab"]), 0.5)
-    assert corpus.train.dtype == np.uint16
+    assert corpus.texts[0].tokens.dtype == np.uint16
     encoder = Char().train(["".join(map(chr, range(0x10000, 0x10000 + 2**16 + 1)))])
     corpus = tokenize([chr(0x10000 + 2**16) * 10], encoder, 0.5)
-    assert corpus.train.dtype == corpus.val.dtype == np.uint32
-    assert corpus.train[:].tolist() == [2**16] * 5
+    assert corpus.texts[0].tokens.dtype == corpus.val.dtype == np.uint32
+    assert corpus.texts[0].tokens[:].tolist() == [2**16] * 5
     encoder = Char().train(["".join(map(chr, range(0x10000, 0x10000 + 2**16)))])
     corpus = tokenize([chr(0x10000 + 2**16 - 1) * 10], encoder, 0.5)
-    assert corpus.train.dtype == np.uint16
-    assert corpus.train[:].tolist() == [2**16 - 1] * 5
+    assert corpus.texts[0].tokens.dtype == np.uint16
+    assert corpus.texts[0].tokens[:].tolist() == [2**16 - 1] * 5
 
 
 def test_fingerprint_tells_texts_and_splits_apart():
@@ -222,5 +226,5 @@ def test_too_short_a_text_is_refused(text: str, val_fraction: float, problem: st
 def test_a_text_just_long_enough_is_accepted():
     data = Text(path="a.txt", val_fraction=2 / 67)
     corpus = tokenize(["x" * 67], Byte().train([]), data.val_fraction)
-    assert (len(corpus.train), len(corpus.val)) == (65, 2)
+    assert (len(corpus.texts[0].tokens), len(corpus.val)) == (65, 2)
     check_lengths(corpus, data, context_length=64)

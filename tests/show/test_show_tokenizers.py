@@ -1,13 +1,14 @@
 """What `gptlab tokenizer` prints and draws."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from gptlab.show import pieces, tokenizer_report
-from gptlab.tokenizer import Encoder
+from gptlab.show import pieces, tokenizer_report, tokenizer_training
+from gptlab.tokenizer import Encoder, open_encoder
 from gptlab.tokenizer.bpe import BPE
 from gptlab.tokenizer.byte import Byte
 
@@ -98,6 +99,17 @@ def test_a_tokenizer_that_cannot_read_the_text_is_named(folder: Path):
     Char().train(["def"]).save(folder / "few")
     with pytest.raises(ValueError, match=r"few: character ' ' at position 3: .* never seen"):
         tokenizer_report.report(["byte", "few"], "input.txt", 100, None)
+
+
+def test_training_shows_how_far_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    shown = StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=80, highlight=False, markup=False)
+    monkeypatch.setattr(tokenizer_training, "Console", lambda **_: terminal)
+    tokenizer_training.train(BPE(vocab_size=300), "input.txt", folder / "new", None, None)
+    text = shown.getvalue()
+    assert 0 <= text.find("counting words") < text.find("learning tokens") < text.find("bpe: ")
+    sha256 = open_encoder(folder / "new").fingerprint()
+    assert f"sha256 {sha256}" in text
 
 
 def test_every_token_has_a_label():

@@ -54,8 +54,8 @@ def test_shards_train_as_one_array_does(
         recipe = tiny_recipe(f"data.path={path}", f"name={name}")
         runs.append(start_run(recipe, tmp_path / "runs", say=quiet).session)
     whole, cut = runs
-    assert isinstance(whole.corpus.train, np.memmap)
-    assert isinstance(cut.corpus.train, Shards)
+    assert isinstance(whole.corpus.texts[0].tokens, np.memmap)
+    assert isinstance(cut.corpus.texts[0].tokens, Shards)
     assert cut.recipe.tokenizer.variant == "bpe"
     assert whole.loss == cut.loss
     for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True):

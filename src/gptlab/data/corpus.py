@@ -25,18 +25,29 @@ BLANK_LINE = "\n\n"
 
 
 @dataclass(frozen=True)
+class Text:
+    """A training text. `starts`: where each document starts; what ends it belongs to it.
+
+    `weight`: how much of it is read, beside other texts.
+    """
+
+    tokens: Tokens
+    starts: np.ndarray
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Token ids of both splits, uint16 where the vocabulary allows it, else uint32.
 
+    `texts`: what training reads: one, or several that are mixed.
     `val_bytes`: UTF-8 bytes of the validation documents, but for those of the first token, which
     nothing predicts. What stands between documents costs nats and counts no bytes. So with any
     tokenizer, bits per byte = mean nats per token * (len(val) - 1) / val_bytes / ln 2.
-    `train_starts`: where each training document starts; what ends it belongs to it.
     `n_bytes`: UTF-8 bytes of all documents. `fingerprint`: sha256 of the ids of both splits.
     """
 
-    train: Tokens
-    train_starts: np.ndarray
+    texts: tuple[Text, ...]
     val: Tokens
     val_bytes: int
     n_bytes: int
@@ -48,12 +59,20 @@ def prepare(data: "Texts", tokenizer: Tokenizer) -> tuple[Encoder, Corpus]:
 
     A tokenizer that must see all text is shown validation text, and what joins documents, too.
     """
-    documents = in_fixed_order(data.documents())
-    seen, val = split(documents, data.val_fraction)
-    if tokenizer.must_see_all_text:
-        seen = seen + val + [BLANK_LINE] * (len(documents) > 1)
-    encoder = tokenizer.train(seen)
-    return encoder, tokenize(documents, encoder, data.val_fraction)
+    encoder = train_tokenizer([data], tokenizer)
+    return encoder, tokenize(data.documents(), encoder, data.val_fraction)
+
+
+def train_tokenizer(texts: Sequence["Texts"], tokenizer: Tokenizer) -> Encoder:
+    """Train a tokenizer on the training splits of texts."""
+    seen: list[str] = []
+    for data in texts:
+        documents = in_fixed_order(data.documents())
+        train, val = split(documents, data.val_fraction)
+        seen += train
+        if tokenizer.must_see_all_text:
+            seen += val + [BLANK_LINE] * (len(documents) > 1)
+    return tokenizer.train(seen)
 
 
 def tokenize(documents: Sequence[str], encoder: Encoder, val_fraction: float) -> Corpus:
@@ -63,8 +82,7 @@ def tokenize(documents: Sequence[str], encoder: Encoder, val_fraction: float) ->
     val, _ = _join(val_documents, encoder)
     first = len(encoder.bytes_of(int(val[0]))) if len(val) else 0
     return Corpus(
-        train=train,
-        train_starts=starts,
+        texts=(Text(train, starts),),
         val=val,
         val_bytes=_n_bytes(val_documents) - first,
         n_bytes=_n_bytes(documents),
@@ -74,8 +92,8 @@ def tokenize(documents: Sequence[str], encoder: Encoder, val_fraction: float) ->
 
 def check_lengths(corpus: Corpus, data: "Data", context_length: int) -> None:
     """Raise ValueError if there is too little text for one window or one prediction."""
-    needs = {"training": (corpus.train, context_length + 1), "validation": (corpus.val, 2)}
-    for name, (tokens, needed) in needs.items():
+    needs = [("training", text.tokens, context_length + 1) for text in corpus.texts]
+    for name, tokens, needed in [*needs, ("validation", corpus.val, 2)]:
         if len(tokens) < needed:
             raise ValueError(
                 f"{data.name}: too short: {len(tokens):,} {name} tokens, {needed:,} are needed "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 class Shards:
@@ -36,6 +37,17 @@ class Shards:
             found[here] = self.arrays[number][place[here] - number * self.each]
         return found
 
+    def windows(self, starts: np.ndarray, width: int) -> np.ndarray:
+        """Gather stretches of so many ids, as one row each."""
+        found = np.empty((len(starts), width), self.dtype)
+        shard = starts // self.each
+        crosses = (starts + width - 1) // self.each != shard
+        found[crosses] = self[starts[crosses, None] + np.arange(width)]
+        for number in np.unique(shard[~crosses]):
+            here = (shard == number) & ~crosses
+            found[here] = windows(self.arrays[number], starts[here] - number * self.each, width)
+        return found
+
     def _slice(self, start: int, stop: int, step: int) -> np.ndarray:
         assert step == 1
         first, last = start // self.each, max(start, stop - 1) // self.each
@@ -48,3 +60,10 @@ class Shards:
 
 
 Tokens = np.ndarray | Shards
+
+
+def windows(tokens: Tokens, starts: np.ndarray, width: int) -> np.ndarray:
+    """Gather stretches of so many ids, as one row each; rows are copied whole, not id by id."""
+    if isinstance(tokens, Shards):
+        return tokens.windows(starts, width)
+    return sliding_window_view(np.asarray(tokens), width)[starts]

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json import dumps
 from typing import Any
 
-from gptlab.tokenizer import Encoder
+from gptlab.tokenizer import Chat, Encoder
+from gptlab.tokenizer._chat import ASSISTANT
 from gptlab.tokenizer._hugging_face import BYTE_OF, byte_level, special_token
 from gptlab.tokenizer._special import END_OF_TEXT
 from gptlab.tokenizer.bpe import BPEEncoder
@@ -49,8 +51,29 @@ def describe_tokenizer(encoder: Encoder) -> Tokens:
         config["eos_token"] = end
     if encoder.start_of_text is not None:
         config["bos_token"] = names[encoder.start_of_text]
+    if encoder.chat is not None:
+        config["chat_template"] = write_template(encoder.chat)
     files = {"tokenizer.json": tree, "tokenizer_config.json": config}
     return Tokens(files | {"generation_config.json": ids}, ids)
+
+
+def write_template(chat: Chat) -> str:
+    """Write a chat template in Jinja, which transformers reads, of conditions and texts alone."""
+    cases = [
+        f"if message['role'] == {_quoted(role)} %}}{{{{ {_quoted(turn.prefix)} + "
+        f"message['content'] + {_quoted(turn.suffix)} }}}}{{% "
+        for role, turn in chat.turns.items()
+    ]
+    reply = _quoted(chat.turns[ASSISTANT].prefix)
+    return (
+        f"{{{{ {_quoted(chat.begin)} }}}}{{% for message in messages %}}{{% {'el'.join(cases)}"
+        "else %}{{ raise_exception('no such role: ' + message['role']) }}{% endif %}{% endfor %}"
+        f"{{% if add_generation_prompt %}}{{{{ {reply} }}}}{{% endif %}}"
+    )
+
+
+def _quoted(text: str) -> str:
+    return dumps(text, ensure_ascii=False)
 
 
 def _bytes(special: Mapping[str, int]) -> dict[str, Any]:

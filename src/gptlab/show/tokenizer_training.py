@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from gptlab.config import find_variant
 from gptlab.data.vocabulary import check_empty, read_source, train_tokenizer
@@ -43,16 +50,14 @@ def train(
     documents = read_source(source, limit)
     began = time.monotonic()
     with _progress(console) as progress:
-        total = sum(map(len, documents))
-        reading = progress.add_task("counting words", total=total)
-        learning = progress.add_task("learning tokens", total=None, visible=False)
+        task = progress.add_task("counting words", total=sum(map(len, documents)), left="left")
 
         def advance(n_characters: int) -> None:
-            progress.advance(reading, n_characters)
-            if progress.finished:
-                progress.update(reading, visible=False)
-                progress.update(learning, visible=True)
-                progress.reset(learning)
+            progress.advance(task, n_characters)
+            if progress.finished:  # how long the rest takes, nobody can tell
+                progress.remove_task(task)
+                progress.add_task("learning tokens", total=None, left="")
+                progress.refresh()
 
         encoder = train_tokenizer(tokenizer, documents, out, chat, advance)
     seconds = time.monotonic() - began
@@ -65,10 +70,10 @@ def _progress(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 

@@ -31,14 +31,12 @@ T = TypeVar("T")
 class Tokenizer(Part):
     """The slot `tokenizer`.
 
-    `pad_to_multiple_of`: the model's vocabulary is rounded up to a multiple of this, for speed. The
-    ids stay what they are: those added are never in a text and never sampled. The loss counts them
-    as any token that does not come, so they can only make it look higher, at first by the logarithm
-    of what was added, soon by nothing.
-    `must_see_all_text`: whether validation text must be shown to `train` too, because the encoder
-    could not write down what it has never seen.
+    `pad_to_multiple_of`: the model's vocabulary is rounded up to a multiple of this, for speed. Ids
+    stay what they are: what is added is in no text, is never sampled, and counts in the loss as any
+    token that does not come.
     """
 
+    # whether `train` must see validation text too: what it has not seen could not be written down
     must_see_all_text: ClassVar[bool] = False
 
     pad_to_multiple_of: PositiveInt = 1

@@ -10,6 +10,7 @@ from gptlab import machine
 from gptlab.config import differences
 from gptlab.data.batches import Batches
 from gptlab.data.corpus import Corpus, check_lengths
+from gptlab.data.mixing import mixed
 from gptlab.generate import LanguageModel, load
 from gptlab.model.accounting import check_fits
 from gptlab.model.gpt import GPT
@@ -149,8 +150,11 @@ def _assemble(
 def _batches(recipe: Recipe, corpus: Corpus) -> Batches:
     check_lengths(corpus, recipe.data, recipe.model.context_length)
     T = recipe.model.context_length
-    rows = recipe.batching.build(corpus.train, corpus.train_starts, T, recipe.seed)
-    return Batches(rows, recipe.batch_size())
+    rows = [
+        recipe.batching.build(text.tokens, text.starts, T, recipe.seed) for text in corpus.texts
+    ]
+    weights = [text.weight for text in corpus.texts]
+    return Batches(mixed(rows, weights, recipe.seed), recipe.batch_size())
 
 
 def check_sample_prompt(recipe: Recipe, encoder: Encoder) -> None:

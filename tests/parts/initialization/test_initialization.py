@@ -62,13 +62,14 @@ def test_fan_in_keeps_the_size_of_what_passes(tiny: Tiny):
 def test_depth_scaled_outputs_shrink_with_their_layer(tiny: Tiny):
     """Those of layer l by sqrt(2 (l + 1)), and nothing else by anything."""
     mlp = {"type": "gelu", "d_ff": 300}
-    gpt = tiny(**WIDE, mlp=mlp, head="untied", initialization="depth_scaled").build()
+    parts = {"mlp": mlp, "head": "untied", "initialization": "depth_scaled"}
+    gpt = tiny(**WIDE, **parts, multi_token={"depth": 1}).build()
     for role, matrices in by_role(gpt).items():
         for index, weight in enumerate(matrices):
             depth = 2 * (index // 2 + 1) if role == "output" else 1
             expected = (depth * weight.shape[1]) ** -0.5
             assert weight.std().item() == pytest.approx(expected, rel=0.05)
-    assert [len(matrices) for role, matrices in by_role(gpt).items() if role == "output"] == [6]
+    assert len(by_role(gpt)["output"]) == 2 * (3 + 1)  # the head further ahead is a fourth layer
 
 
 def test_unit_norm_holds_rows_and_the_columns_of_outputs(tiny: Tiny):

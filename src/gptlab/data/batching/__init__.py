@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from gptlab.config import Part
+from gptlab.data import shards
 from gptlab.data.shards import Tokens
 from gptlab.streams import stream_seed
 
@@ -66,8 +66,7 @@ class Batching(Part):
 
 def windows(tokens: Tokens, starts: np.ndarray, T: int) -> Batch:
     """Gather windows of T tokens and of those that follow, from a text or a memory map of it."""
-    views = sliding_window_view(np.asarray(tokens), T + 1)  # copies rows, where indices copy tokens
-    both = views[starts].astype(np.int64)
+    both = shards.windows(tokens, starts, T + 1).astype(np.int64)
     return Batch(both[:, :-1], both[:, 1:])
 
 
@@ -88,7 +87,7 @@ class Epochs(Rows):
                 self._order = _shuffled(bits, self.rows_per_epoch)
                 self._epoch = epoch
             parts.append(self.gather(self._order[places[epochs == epoch]]))
-        return parts[0] if len(parts) == 1 else _stack(parts)
+        return parts[0] if len(parts) == 1 else stack(parts)
 
     @abstractmethod
     def begin(self, bits: np.random.Philox) -> None:
@@ -103,7 +102,9 @@ def _shuffled(bits: np.random.Philox, n: int) -> np.ndarray:
     return np.argsort(bits.random_raw(n), kind="stable")
 
 
-def _stack(parts: list[Batch]) -> Batch:
+def stack(parts: list[Batch]) -> Batch:
+    """Put the rows of batches below one another."""
+
     def join(name: str) -> np.ndarray | None:
         arrays = [getattr(part, name) for part in parts]
         return None if arrays[0] is None else np.concatenate(arrays)

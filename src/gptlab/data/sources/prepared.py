@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gptlab.data.corpus import Corpus
+from gptlab.data.corpus import Corpus, Text
 from gptlab.data.prepared import PreparedSet
 from gptlab.data.sources import Data
 from gptlab.tokenizer import Encoder, Tokenizer
@@ -44,10 +44,10 @@ class Prepared(Data):
                 f"this one is {encoder.fingerprint()[:12]}; prepare the text with this one"
             )
         val = self.opened.tokens("val")
+        starts = self.opened.documents("train")["start"].astype(np.int64)
         first = len(encoder.bytes_of(int(val[:1][0]))) if len(val) else 0
         return Corpus(
-            train=self.opened.tokens("train"),
-            train_starts=self.opened.documents("train")["start"].astype(np.int64),
+            texts=(Text(self.opened.tokens("train"), starts),),
             val=val,
             val_bytes=manifest.val.text_bytes - first,
             n_bytes=manifest.train.text_bytes + manifest.val.text_bytes,

@@ -15,6 +15,7 @@ class DepthScaled(Initialization):
     """Has no settings."""
 
     def std(self, matrix: Matrix) -> float:
-        if matrix.role != "output" or matrix.layer is None:
+        if matrix.role != "output":
             return matrix.fan_in**-0.5
-        return 1 / math.sqrt(2 * (matrix.layer + 1) * matrix.fan_in)
+        layer = matrix.n_layers if matrix.layer is None else matrix.layer  # of heads further ahead
+        return 1 / math.sqrt(2 * (layer + 1) * matrix.fan_in)
