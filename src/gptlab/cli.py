@@ -274,9 +274,7 @@ def prepare(
         str,
         typer.Argument(help="A file, folder or glob, or hf:NAME[:CONFIG][:SPLIT]."),
     ],
-    tokenizer: Annotated[
-        str, typer.Option(help="A folder with tokenizer.json, a run folder, or byte.")
-    ],
+    tokenizer: Annotated[str, typer.Option(help="A tokenizer's folder, a run's, or `byte`.")],
     out: Annotated[Path, typer.Option(help="A new folder for the prepared set.")],
     val_fraction: Annotated[
         float | None,

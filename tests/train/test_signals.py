@@ -15,6 +15,7 @@ from ends import assert_same_end, metrics, quiet
 from processes import command_line, exit_code, exit_of, fork, wait_for
 
 from gptlab import machine
+from gptlab.data import corpus
 from gptlab.evaluate import validation
 from gptlab.parts import head
 from gptlab.runs import checkpoint
@@ -173,7 +174,7 @@ def test_a_second_signal_gives_the_terminal_its_cursor_back(tiny_recipe: MakeRec
 
 
 EARLY = {
-    "reading the text": (opening, "prepare"),
+    "reading the text": (corpus, "prepare"),
     "writing the run's first files": (opening.RunFolder, "write_environment"),
 }
 
@@ -191,7 +192,7 @@ def test_ctrl_c_before_training_leaves_nothing(
 
 @needs_fork
 def test_sigterm_before_training_leaves_nothing(tiny_recipe: MakeRecipe, in_tmp: Path):
-    with interrupted(opening, "prepare", 1, signal.SIGTERM):
+    with interrupted(corpus, "prepare", 1, signal.SIGTERM):
         child = fork(command_line(tiny_recipe("name=mine"), in_tmp), in_tmp / "said")
     assert exit_of(child) == -signal.SIGTERM  # a shell calls it 143
     assert not (in_tmp / "runs").exists()
@@ -204,7 +205,7 @@ def test_ctrl_c_while_resuming_changes_nothing(
     with interrupted(head, "nats", 4, signal.SIGTERM):
         path = start_run(tiny_recipe("name=mine"), in_tmp, say=quiet).run.path
     before = {file: file.read_bytes() for file in path.rglob("*.json*")}
-    with interrupted(opening, "tokenize", 1, signal.SIGINT):
+    with interrupted(corpus, "tokenize", 1, signal.SIGINT):
         assert exit_code("resume", str(path)) == 130
     assert {file: file.read_bytes() for file in path.rglob("*.json*")} == before
     assert RunFolder.open(path).state() == "stopped"

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +80,3 @@ def prepare(tmp_path: Path, tok: Path) -> Prepare:
         return run.prepare(Options(**(given | options)), prepare.listener)  # pyright: ignore
 
     return prepare
-
-
-def contents(prepared: PreparedSet) -> dict[str, str]:
-    """The sha256 of every file of a set."""
-    return {
-        str(path.relative_to(prepared.path)): sha256(path.read_bytes()).hexdigest()
-        for path in sorted(prepared.path.rglob("*"))
-        if path.is_file()
-    }
