@@ -40,7 +40,8 @@ class Text:
 class Corpus:
     """Token ids of both splits, uint16 where the vocabulary allows it, else uint32.
 
-    `texts`: what training reads: one, or several that are mixed.
+    `texts`: what training reads: one, or several that are mixed. `val_starts`: where each
+    validation document starts.
     `val_bytes`: UTF-8 bytes of the validation documents, but for those of the first token, which
     nothing predicts. What stands between documents costs nats and counts no bytes. So with any
     tokenizer, bits per byte = mean nats per token * (len(val) - 1) / val_bytes / ln 2.
@@ -49,6 +50,7 @@ class Corpus:
 
     texts: tuple[Text, ...]
     val: Tokens
+    val_starts: np.ndarray
     val_bytes: int
     n_bytes: int
     fingerprint: str
@@ -79,11 +81,12 @@ def tokenize(documents: Sequence[str], encoder: Encoder, val_fraction: float) ->
     """Split and encode documents, given in any order."""
     train_documents, val_documents = split(in_fixed_order(documents), val_fraction)
     train, starts = _join(train_documents, encoder)
-    val, _ = _join(val_documents, encoder)
+    val, val_starts = _join(val_documents, encoder)
     first = len(encoder.bytes_of(int(val[0]))) if len(val) else 0
     return Corpus(
         texts=(Text(train, starts),),
         val=val,
+        val_starts=val_starts,
         val_bytes=_n_bytes(val_documents) - first,
         n_bytes=_n_bytes(documents),
         fingerprint=_fingerprint(train, val),

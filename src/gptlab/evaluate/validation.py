@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from gptlab.data.shards import Tokens
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 
 LOGITS_AT_ONCE = 2**24  # elements: bounds the memory of an evaluation
@@ -25,10 +26,13 @@ def validation_loss(
     tokens: Tokens,
     rows: int | None = None,
     stop: Callable[[], object] = lambda: None,
+    places: Callable[[np.ndarray], Places | None] = lambda targets_BT: None,
 ) -> float | None:
     """Compute the mean loss in nats per token; None if `stop()` turns true on the way.
 
     `rows`: windows computed at once, by default as many as memory allows. Dropout is off.
+    `places`: tells, of the tokens to predict, given by their numbers, where they stand; None: a
+    window is one text.
     """
     T = model.context_length
     device = model.embedding.weight.device
@@ -48,7 +52,9 @@ def validation_loss(
             width = min(T, end - start)
             span = torch.from_numpy(tokens[start : end + 1].astype(np.int64)).to(device)
             x_BT, y_BT = span[:-1].view(-1, width), span[1:].view(-1, width)
-            total += model.loss(x_BT, y_BT, reduction="none").double().sum().item()
+            where = places(np.arange(start + 1, end + 1).reshape(-1, width))
+            losses = model.loss(x_BT, y_BT, reduction="none", places=where)
+            total += losses.cpu().double().sum().item()
     finally:
         model.train(was_training)
     return total / n_targets

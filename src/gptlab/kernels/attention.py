@@ -47,6 +47,8 @@ def attend(
     """
     T, E = q_BHTE.shape[2:]
     scoring = Scoring(E**-0.5 if scale is None else scale, softcap, sinks_H, dropout)
+    if keys is None and queries.documents_BT is None and chunk is not None and chunk >= T:
+        chunk = None  # a text from its start, within the first chunk
     is_plain = bias is None and chunk is None and queries.documents_BT is None
     reach = window or chunk or T
     if keys is None and reach < T:

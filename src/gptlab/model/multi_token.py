@@ -119,11 +119,14 @@ class SequentialHead(IndependentHead):
 
 
 def ahead(targets_BT: Tensor, k: int, context: Context) -> Tensor:
-    """Give the target that is k tokens further, or what does not count where there is none."""
+    """Give the target that is k tokens further, or what does not count where there is none.
+
+    A place is of the document that its target is of, as in packed batches; a target of another one
+    does not count anyway.
+    """
     further_BT = targets_BT.roll(-k, dims=1)
     further_BT[:, -k:] = UNCOUNTED
     if context.documents_BT is None:
         return further_BT
     documents_BT = context.documents_BT
-    of_target_BT = torch.cat([documents_BT[:, 1:], documents_BT[:, -1:]], dim=1)  # the last goes on
-    return further_BT.masked_fill(of_target_BT.roll(-k, dims=1) != documents_BT, UNCOUNTED)
+    return further_BT.masked_fill(documents_BT.roll(-k, dims=1) != documents_BT, UNCOUNTED)

@@ -59,7 +59,9 @@ def settle(s: Session, report: Report, signals: Signals) -> None:
     if last or is_due(s.step, settings.evaluate_every):
         report.display.announce("evaluating")
         with autocast(s.precision, s.device):
-            val_loss = validation_loss(s.model, s.corpus.val, stop=lambda: signals.received)
+            val_loss = validation_loss(
+                s.model, s.corpus.val, stop=lambda: signals.received, places=s.val_places
+            )
         if val_loss is None:
             return  # stopped on the way; the resumed run will do it
         s.write_sample()

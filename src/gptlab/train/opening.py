@@ -1,10 +1,12 @@
 """Opening a session: of a recipe, in a new run folder, or of a run folder, where it stopped."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gptlab import machine
 from gptlab.config import differences
@@ -24,6 +26,7 @@ from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
 from gptlab.train.session import Say, Session
 
+TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
 FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
     "train.device",
     "train.micro_batch_tokens",
@@ -108,6 +111,8 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
 
 def refuse_changes(before: Recipe, after: Recipe, run: RunFolder) -> None:
     """Raise ValueError for a change, by hand or on the command line, that makes it another run."""
+    if before.data.without_paths() == after.data.without_paths():
+        before = before.but(data=after.data)
     refused = [d for d in differences(before, after) if d[0] not in FREE_ON_RESUME]
     if refused:
         path, was, is_now = refused[0]
@@ -127,10 +132,21 @@ def initial_model(recipe: Recipe, source: LanguageModel | None, device: torch.de
     """Build the model with the weights that its training starts from."""
     model = recipe.build()
     if source is not None:
-        weights = source.model.state_dict()
+        weights = for_training(source.model.state_dict(), model.state_dict())
         fit_weights(model, weights, f"train.init_from={recipe.train.init_from}")
         recipe.model.initialization.hold(model)
     return model.to(device)
+
+
+def for_training(weights: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fit what acts in training alone, further heads and the bias against uneven loads.
+
+    It is left out where this run has none, and starts anew where the source had none.
+    """
+    left_out = {name for name in weights if name not in fresh and TRAINING_ONLY.search(name)}
+    kept = {name: value for name, value in weights.items() if name not in left_out}
+    added = {name: value for name, value in fresh.items() if TRAINING_ONLY.search(name)}
+    return added | kept
 
 
 def _assemble(

@@ -63,6 +63,10 @@ class Batching(Part):
     def build(self, tokens: Tokens, starts: np.ndarray, context_length: int, seed: int) -> Rows:
         """Lay out a text: 1-D ids, perhaps a memory map, and where each document starts in it."""
 
+    def positions(self, documents_NT: np.ndarray) -> np.ndarray | None:
+        """Give positions_NT in rows of documents that do not see each other; None if they do."""
+        return None
+
 
 def windows(tokens: Tokens, starts: np.ndarray, T: int) -> Batch:
     """Gather windows of T tokens and of those that follow, from a text or a memory map of it."""

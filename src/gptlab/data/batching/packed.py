@@ -32,6 +32,13 @@ class Packed(Batching):
     ) -> "PackedRows":
         return PackedRows(tokens, starts, context_length, seed, self.reset_positions)
 
+    def positions(self, documents_NT: np.ndarray) -> np.ndarray | None:
+        index_NT = np.broadcast_to(np.arange(documents_NT.shape[1]), documents_NT.shape)
+        if not self.reset_positions:
+            return index_NT.copy()
+        begins_NT = np.diff(documents_NT, axis=1, prepend=documents_NT[:, :1]) != 0
+        return index_NT - np.maximum.accumulate(np.where(begins_NT, index_NT, 0), axis=1)
+
 
 class PackedRows(Epochs):
     def __init__(

@@ -54,6 +54,10 @@ class Data(Part):
         """The number of ids, as far as it is known before any text is read."""
         return asked.expected_vocab_size
 
+    def without_paths(self) -> dict[str, Any]:
+        """Tell it apart from others but for where its texts are."""
+        return {name: v for name, v in self.model_dump(mode="json").items() if name != "path"}
+
     @property
     def name(self) -> str:
         """What the user wrote to choose this text."""

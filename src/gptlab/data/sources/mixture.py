@@ -7,7 +7,7 @@ again. Validation reads the validation texts of all of them, one after another.
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
@@ -30,6 +30,12 @@ class Mixture(Data):
 
     of: tuple[Data, ...] = Field(min_length=1)
     weights: tuple[PositiveFloat, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> Self:
+        if any(isinstance(data, Mixture) for data in self.of):
+            raise ValueError("a mixture inside of a mixture: name its texts in one, with weights")
+        return self
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
@@ -61,10 +67,13 @@ class Mixture(Data):
     def tokenize(self, encoder: Encoder) -> Corpus:
         each = [data.tokenize(encoder) for data in self.of]
         val = [np.asarray(one.val[:]) for one in each]
+        before = np.cumsum([0, *map(len, val)])
+        val_starts = [start + one.val_starts for start, one in zip(before[:-1], each, strict=True)]
         first_bytes = [len(encoder.bytes_of(int(ids[0]))) for ids in val[1:] if len(ids)]
         return Corpus(
             texts=self._weighted(each),
             val=np.concatenate(val),
+            val_starts=np.concatenate(val_starts),
             val_bytes=sum(one.val_bytes for one in each) + sum(first_bytes),
             n_bytes=sum(one.n_bytes for one in each),
             fingerprint=sha256(" ".join(one.fingerprint for one in each).encode()).hexdigest(),
@@ -72,7 +81,13 @@ class Mixture(Data):
 
     @property
     def split_setting(self) -> str:
-        return ", ".join(data.split_setting for data in self.of)
+        settings = (data.split_setting.partition("data.") for data in self.of)
+        return ", ".join(
+            f"data.of.{i}.{end}" if name else start for i, (start, name, end) in enumerate(settings)
+        )
+
+    def without_paths(self) -> dict[str, Any]:
+        return super().without_paths() | {"of": [data.without_paths() for data in self.of]}
 
     def _prepared(self) -> list[Prepared]:
         return [data for data in self.of if isinstance(data, Prepared)]

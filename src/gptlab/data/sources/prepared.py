@@ -44,11 +44,14 @@ class Prepared(Data):
                 f"this one is {encoder.fingerprint()[:12]}; prepare the text with this one"
             )
         val = self.opened.tokens("val")
-        starts = self.opened.documents("train")["start"].astype(np.int64)
+        starts, val_starts = (
+            self.opened.documents(split)["start"].astype(np.int64) for split in ("train", "val")
+        )
         first = len(encoder.bytes_of(int(val[:1][0]))) if len(val) else 0
         return Corpus(
             texts=(Text(self.opened.tokens("train"), starts),),
             val=val,
+            val_starts=val_starts,
             val_bytes=manifest.val.text_bytes - first,
             n_bytes=manifest.train.text_bytes + manifest.val.text_bytes,
             fingerprint=self.opened.fingerprint,

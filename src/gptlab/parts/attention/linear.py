@@ -24,6 +24,8 @@ from gptlab.parts.context import Context
 from gptlab.parts.layers import Linear
 from gptlab.parts.needs import Needs
 
+SMALLEST = 1e-30  # a sum of weights: products of features may vanish in float32
+
 
 class LinearAttention(Attention):
     """`feature_map`: phi; `identity` has negative weights too.
@@ -91,7 +93,8 @@ class DivideBySum(nn.Module):
         return pad(v_BHTE, (0, 1), value=1.0)
 
     def close(self, y_BHTF: Tensor, dtype: torch.dtype) -> Tensor:
-        return (y_BHTF[..., :-1] / y_BHTF[..., -1:]).to(dtype)
+        sum_BHT1 = y_BHTF[..., -1:].clamp(min=SMALLEST)
+        return (y_BHTF[..., :-1] / sum_BHT1).to(dtype)
 
 
 class Normed(nn.Module):

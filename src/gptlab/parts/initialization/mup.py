@@ -4,11 +4,12 @@ With m = d_model / base_width, for Adam, in the form of that paper's table 8:
 
     matrix                             initial deviation        learning rate
     input, output (hidden)             1 / sqrt(fan_in)         lr / m
-    mixing, router (to a fixed width)  1 / sqrt(m fan_in)       lr / m
+    mixing, router (to a fixed width)  1 / sqrt(m fan_in) *     lr / m
     embedding, position, head          scale                    lr
     vectors                            as everywhere            lr
 
-and logits are divided by m, which a tied head needs and an untied one bears. Inner widths (d_ff,
+* unless the part fixes where it starts itself, as mixtures and hyper-connections do. Logits are
+divided by m, which a tied head needs and an untied one bears. Inner widths (d_ff,
 heads) are taken to grow with d_model. Where d_head grows too, scores are to shrink as 1/d_head:
 model.attention.scale. Weight decay keeps its strength, and Muon takes 1 / sqrt(m) where Adam takes
 1 / m: see `train/optimizers`.

@@ -106,6 +106,8 @@ class Router(nn.Module):
     def _balance(
         self, logits_BTX: Tensor, scores_BTX: Tensor, experts_BTK: Tensor, context: Context
     ) -> None:
+        if context.losses is None:  # nothing is learnt from this pass
+            return
         nobody_BTX = torch.zeros_like(scores_BTX, dtype=torch.bool)
         chosen_BTX = nobody_BTX.scatter(-1, experts_BTK, True)
         if context.documents_BT is not None:

@@ -62,15 +62,15 @@ class OptimizerSet:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` gave."""
+        by_name: dict[str, dict[str, Tensor]] = {name: {} for name in self.parameters}
+        for key, value in state.items():
+            name, _, kind = key.rpartition("/")
+            by_name[name][kind] = value.to(self.parameters[name].device)
         for optimizer in self.optimizers:
             owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
             for name, parameter in self.parameters.items():
                 if id(parameter) in owned:
-                    optimizer.state[parameter] = {
-                        key.rpartition("/")[2]: value.to(parameter.device)
-                        for key, value in state.items()
-                        if key.rpartition("/")[0] == name
-                    }
+                    optimizer.state[parameter] = by_name[name]
 
 
 def fused_adamw(

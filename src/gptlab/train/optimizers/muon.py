@@ -39,7 +39,8 @@ class Muon(Optimizer):
     def build(self, model: nn.Module) -> OptimizerSet:
         layers = weight_layers(model).items()
         inside = [name for name, layer in layers if layer.role in ("input", "output")]
-        rest = [name for name, _ in model.named_parameters() if name not in inside]
+        known = set(inside)
+        rest = [name for name, _ in model.named_parameters() if name not in known]
         muon = torch.optim.Muon(
             parameter_groups(model, inside, self.lr, self.weight_decay, power=0.5),
             momentum=self.momentum,
