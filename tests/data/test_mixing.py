@@ -85,8 +85,14 @@ def test_hashes_tell_texts_apart(tmp_path: Path):
         ({"weights": [1, 1e5]}, "the least of `weights` is 0.00% of all; a text needs a 1000th"),
         ({"weights": [1, 0]}, "greater than 0"),
         ({"of": []}, "at least 1 item"),
+        ({"of": [{"type": "mixture", "of": ["python"]}]}, "a mixture inside of a mixture"),
     ],
 )
 def test_mixtures_that_cannot_be_are_refused(tmp_path: Path, changes: dict, message: str):
     with pytest.raises(ValueError, match=message):
         mixture(tmp_path, **changes)
+
+
+def test_what_is_too_short_is_named(tmp_path: Path):
+    data = mixture(tmp_path)
+    assert data.split_setting == "data.of.0.val_fraction=0.1, data.of.1.val_fraction=0.1"

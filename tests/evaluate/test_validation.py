@@ -60,7 +60,7 @@ def test_what_is_predicted_from_what(gpt: GPT, monkeypatch: pytest.MonkeyPatch):
     """Positions 1 to n-1 are targets, each once; its input is the position before."""
     seen: list[tuple[int, int]] = []
 
-    def loss(x_BT: Tensor, y_BT: Tensor, reduction: str) -> Tensor:
+    def loss(x_BT: Tensor, y_BT: Tensor, reduction: str, places: None) -> Tensor:
         assert x_BT.shape[1] <= T
         assert reduction == "none"
         seen.extend(zip(x_BT.flatten().tolist(), y_BT.flatten().tolist(), strict=True))
@@ -76,7 +76,7 @@ def test_what_is_predicted_from_what(gpt: GPT, monkeypatch: pytest.MonkeyPatch):
 def test_losses_are_added_up_in_float64(gpt: GPT, monkeypatch: pytest.MonkeyPatch):
     """In float32 there is no 2^24 + 23: small losses after a large one would be lost."""
     losses = torch.tensor([2.0**24] + [1.0] * (T - 1))
-    monkeypatch.setattr(gpt, "loss", lambda x_BT, y_BT, reduction: losses)
+    monkeypatch.setattr(gpt, "loss", lambda x_BT, y_BT, reduction, places: losses)
     assert validation_loss(gpt, text(100 * T + 1), rows=1) == (2**24 + T - 1) / T
 
 
@@ -84,7 +84,7 @@ def test_memory_bounds_how_much_is_computed_at_once(gpt: GPT, monkeypatch: pytes
     rows: list[int] = []
     loss = gpt.loss
 
-    def counted(x_BT: Tensor, y_BT: Tensor, reduction: str) -> Tensor:
+    def counted(x_BT: Tensor, y_BT: Tensor, reduction: str, places: None) -> Tensor:
         rows.append(len(x_BT))
         return loss(x_BT, y_BT, reduction)
 
@@ -102,7 +102,7 @@ def test_dropout_is_off_and_the_mode_restored(
     gpt.train(training)
     asked, loss = count(), gpt.loss
 
-    def checked(*given: Tensor, reduction: str) -> Tensor:
+    def checked(*given: Tensor, reduction: str, places: None) -> Tensor:
         assert not any(module.training for module in gpt.modules())
         assert not torch.is_grad_enabled()
         return loss(*given, reduction=reduction)

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gptlab.kernels.places import Places
 from gptlab.model.accounting import count_flops, count_parameters
 from gptlab.model.gpt import GPT, Model
+from gptlab.model.multi_token import ahead
 from gptlab.parts.context import Context
 from gptlab.show.model import picture
 
@@ -142,9 +143,16 @@ def test_documents_of_a_packed_row_count_as_if_they_stood_alone(tiny: Tiny, form
     places = Places.packed(documents_T[None])
     loss = gpt.losses(tokens_BT, targets_BT, places)["multi_token"]
     torch.testing.assert_close(loss.double(), expected, rtol=0, atol=1e-6)
-    given_BT = text()[1]  # also where targets go on into the next document
-    assert torch.equal(gpt.losses(tokens_BT, given_BT, places)["multi_token"], loss)
-    assert (gpt.losses(tokens_BT, given_BT)["multi_token"] - loss).abs() > 0.01
+    assert (gpt.losses(tokens_BT, targets_BT)["multi_token"] - loss).abs() > 0.01
+
+
+def test_the_end_of_a_document_is_a_target_too():
+    """In packed batches a place is of the document that it predicts."""
+    targets_BT = torch.tensor([[81, 82, 0, 71, 0, -100]])
+    documents_BT = torch.tensor([[0, 0, 0, 1, 1, -1]])
+    context = Context(Places.packed(documents_BT), losses={})
+    assert ahead(targets_BT, 1, context).tolist() == [[82, 0, -100, 0, -100, -100]]
+    assert ahead(targets_BT, 2, context).tolist() == [[0, -100, -100, -100, -100, -100]]
 
 
 def test_a_head_without_any_target_costs_nothing(tiny: Tiny):

@@ -10,6 +10,7 @@ from ends import last_files, metrics, quiet
 from torch import Tensor
 
 from gptlab.evaluate.validation import validation_loss
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 from gptlab.train.loop import take_step
 from gptlab.train.opening import begin
@@ -157,3 +158,42 @@ def test_architectures_share_the_initial_values_of_what_they_share(
         for name in drawn:
             assert torch.equal(base[name], other[name]), name
             assert base[name].std() > 0
+
+
+@pytest.mark.parametrize("settings", [(), ("batching.reset_positions=false",)])
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_packed_documents_are_validated_as_they_are_trained(
+    settings: tuple[str, ...], positions: str, tiny_recipe: MakeRecipe, tmp_path: Path
+):
+    """No token of another document is seen: as if each document, in its windows, stood alone."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i}.txt").write_text("abcdefgh"[: 2 + i % 7] * 2)
+    recipe = tiny_recipe(
+        f"data.path={folder}",
+        "batching=packed",
+        *settings,
+        f"model.positions={positions}",
+        "data.val_fraction=0.5",
+        "name=packed",
+    )
+    s = open_session(recipe, tmp_path)
+    with torch.no_grad():
+        for parameter in s.model.parameters():
+            parameter *= 5  # what has learned something tells documents apart
+    found = validation_loss(s.model, s.corpus.val, places=s.val_places)
+    tokens, T = torch.from_numpy(s.corpus.val[:].astype("int64")), 8
+    total = 0.0
+    for window in range(0, len(tokens) - 1, T):
+        targets = range(window + 1, min(window + T + 1, len(tokens)))
+        document = [sum(start <= t for start in s.corpus.val_starts) for t in targets]
+        for d in set(document):
+            at = [t for t, of in zip(targets, document, strict=True) if of == d]
+            first = 0 if not settings else at[0] - 1 - window
+            where = Places.counted(first, first + len(at))
+            x, y = tokens[[t - 1 for t in at]][None], tokens[at][None]
+            with torch.no_grad():
+                total += s.model.eval().loss(x, y, "sum", where).item()
+    assert found == pytest.approx(total / (len(tokens) - 1), rel=1e-5)
+    assert found != pytest.approx(validation_loss(s.model, s.corpus.val), rel=1e-4)

@@ -215,3 +215,25 @@ def test_a_run_without_a_checkpoint_starts_again(tiny_recipe: MakeRecipe, tmp_pa
     resume_run(part, say=said.append)
     assert any("no checkpoint" in text for text in said)
     assert_same_end(whole, part)
+
+
+def test_a_mixture_that_has_moved_goes_on(tiny_recipe: MakeRecipe, tmp_path: Path):
+    for name, text in {"a.txt": "abcd " * 90, "b.txt": "dcba " * 90}.items():
+        (tmp_path / name).write_text(text)
+    of = [{"type": "text", "path": str(tmp_path / name)} for name in ("a.txt", "b.txt")]
+    recipe = tiny_recipe(f"data={json.dumps({'type': 'mixture', 'of': of})}", "name=mixed")
+    half = recipe.but(train=recipe.train.but(steps=5), schedule={"type": "constant"})
+    path = start_run(half, tmp_path, say=quiet).run.path
+    (tmp_path / "a.txt").rename(tmp_path / "moved.txt")
+    moved = f"data.of.0.path={tmp_path / 'moved.txt'}"
+    assert resume_run(path, [moved, "train.steps=7"], say=quiet).session.step == 7
+    with pytest.raises(ValueError, match=r"data\.weights=.* cannot be changed"):
+        resume_run(path, [moved, "data.weights=[1, 2]"], say=quiet)
+
+
+def test_further_heads_may_come_and_go_between_runs(tiny_recipe: MakeRecipe, tmp_path: Path):
+    with_heads, without = "model.multi_token={depth: 1, weight: 0.3}", "model.multi_token=null"
+    first = start_run(tiny_recipe(with_heads, "name=first"), tmp_path, say=quiet).run.path
+    for name, setting in (("second", without), ("third", with_heads)):
+        recipe = tiny_recipe(setting, f"name={name}", f"train.init_from={first}")
+        first = start_run(recipe, tmp_path, say=quiet).run.path
