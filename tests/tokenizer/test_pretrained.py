@@ -217,3 +217,12 @@ def test_no_tokenizer_and_no_path(tmp_path: Path):
         read_folder(tmp_path)
     with pytest.raises(ValueError, match=r"tokenizer\.path=null: name a folder"):
         Tokenizer.parse("pretrained").train(["text"])
+
+
+def test_the_same_text_always_gives_the_same_ids(tmp_path: Path):
+    tree = json.loads(gpt2().to_str())
+    tree["model"]["dropout"] = 0.9
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tree))
+    encoder = read_folder(tmp_path)
+    theirs = gpt2().encode(TEXTS[0]).ids
+    assert all(encoder.encode(TEXTS[0]).tolist() == theirs for _ in range(5))
