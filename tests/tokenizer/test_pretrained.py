@@ -9,6 +9,8 @@ from tokenizers import Tokenizer as Theirs
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from gptlab.tokenizer import Tokenizer
+from gptlab.tokenizer._hugging_face import ALPHABET, describe_parts, special_token
+from gptlab.tokenizer._special import END_OF_TEXT
 from gptlab.tokenizer.pretrained import Pretrained, PretrainedEncoder, read_folder
 
 TEXTS = [
@@ -226,3 +228,35 @@ def test_the_same_text_always_gives_the_same_ids(tmp_path: Path):
     encoder = read_folder(tmp_path)
     theirs = gpt2().encode(TEXTS[0]).ids
     assert all(encoder.encode(TEXTS[0]).tolist() == theirs for _ in range(5))
+
+
+def write_plain(folder: Path, added: list[dict[str, Any]], eos_token_id: Any = None) -> None:
+    """Write a tokenizer whose tokens are the 256 bytes, and some added ones."""
+    tree = describe_parts("gpt2", {letter: i for i, letter in enumerate(ALPHABET)}, [], {})
+    (folder / "tokenizer.json").write_text(json.dumps(tree | {"added_tokens": added}))
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": eos_token_id}))
+
+
+def test_an_end_that_the_file_takes_for_ordinary_is_special(tmp_path: Path):
+    write_plain(tmp_path, [special_token(END_OF_TEXT, 256) | {"special": False}])
+    encoder = read_folder(tmp_path)
+    encoder.save(tmp_path / "saved")
+    for found in (encoder, Pretrained().load(tmp_path / "saved")):
+        assert found.special == {END_OF_TEXT: 256}
+        assert found.end_of_text == 256
+        assert 256 not in found.encode(f"a{END_OF_TEXT}b").tolist()
+
+
+@pytest.mark.parametrize(
+    ("id", "problem"),
+    [
+        (66, "its end of text, .*is a token of ordinary text; name a special token"),
+        (True, "config.json: eos_token_id=True is not the id of one of its tokens"),
+        (-1, "eos_token_id=-1 is not"),
+        ([2**40, 256], "eos_token_id=1099511627776 is not"),
+    ],
+)
+def test_an_end_that_is_no_special_token(tmp_path: Path, id: Any, problem: str):
+    write_plain(tmp_path, [special_token(END_OF_TEXT, 256)], id)
+    with pytest.raises(ValueError, match=problem):
+        read_folder(tmp_path)

@@ -111,6 +111,20 @@ def byte_level(use_regex: bool) -> dict[str, Any]:
     }
 
 
+def mark_special(tree: dict[str, Any], spelling: str) -> dict[str, Any]:
+    """Make an added token one that no text becomes, whatever the file says of it."""
+    match tree:
+        case {"added_tokens": list(added)}:
+            marked = [
+                token | {"special": True}
+                if isinstance(token, dict) and token.get("content") == spelling
+                else token
+                for token in added
+            ]
+            return tree | {"added_tokens": marked}
+    return tree
+
+
 def build(tree: dict[str, Any]) -> Any:
     """Build Hugging Face's tokenizer; special tokens in a text are text to it.
 

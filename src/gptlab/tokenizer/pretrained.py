@@ -14,7 +14,7 @@ import numpy as np
 
 from gptlab.tokenizer import Encoder, Tokenizer, load_chat, open_ours, recognise
 from gptlab.tokenizer._encoder import utf8
-from gptlab.tokenizer._hugging_face import BYTE_OF, build
+from gptlab.tokenizer._hugging_face import BYTE_OF, build, mark_special
 from gptlab.tokenizer._published import find_end_of_text, read_published
 
 AT_ONCE = 2**21  # characters, shared by the cores: memory stays bounded
@@ -68,18 +68,23 @@ class PretrainedEncoder(Encoder):
 
     def __init__(self, inner: dict[str, Any], end: str | None):
         self.inner, self.end = inner, end
-        self._tokenizer = build(inner)
+        self._tokenizer = build(inner if end is None else mark_special(inner, end))
         added = self._tokenizer.get_added_tokens_decoder()
         self.special = {token.content: id for id, token in added.items() if token.special}
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
         if end is not None and end not in vocabulary:
             raise ValueError(f"its end of text, {end[:80]!r}, is not one of its tokens")
+        if end is not None and end not in self.special:
+            raise ValueError(
+                f"its end of text, {end[:80]!r}, is a token of ordinary text; name a special token "
+                "as eos_token in tokenizer_config.json"
+            )
         self.end_of_text = None if end is None else vocabulary[end]
         self._bytes = [b""] * self.vocab_size
         spell = _spelling(inner)
         for token, id in vocabulary.items():
-            if token not in self.special and id != self.end_of_text:
+            if token not in self.special:
                 self._bytes[id] = spell(token)
         self.start_of_text = self._first_of_every_text()
         ids = self._tokenizer.encode("a", add_special_tokens=False).ids
