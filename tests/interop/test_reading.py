@@ -251,3 +251,9 @@ def test_a_family_s_own_settings(
     family, config = choose_family(open_recipe(recipe).with_vocab_size(300).model)
     write_config(tmp_path, family, config | changes)
     assert_refused(tmp_path, "config.json", *words)
+
+
+def test_weights_that_are_a_folder(folder: Path):
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    assert_refused(folder, f"{folder / WEIGHTS}: cannot be read (")
