@@ -19,6 +19,8 @@ def read_published(path: Path) -> dict[str, Any]:
     Raises ValueError if there is no tokenizer, or a damaged one.
     """
     if path.is_file():
+        if path.suffix != ".tiktoken":
+            raise ValueError(f"{path} is not a .tiktoken file; give its folder: {path.parent}")
         return _read_tiktoken(path)
     inner = _read_json(path / FILE)
     if inner is not None:
@@ -48,9 +50,12 @@ def _read_json(file: Path) -> dict[str, Any] | None:
 
 
 def _read(file: Path) -> bytes:
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
-    return file.read_bytes()
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
+        return file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
 
 
 def _read_merges(vocabulary: Path, merges: Path) -> dict[str, Any]:
