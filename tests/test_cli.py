@@ -350,8 +350,16 @@ def test_text_from_standard_input(text: Path):
     assert done.stdout.decode().split() == ["195", r"b'\xc3'", "169", r"b'\xa9'"]
     done = subprocess.run(command, input=b"a\xff", capture_output=True)
     assert done.returncode == 2
-    assert b"error: " in done.stderr
+    assert done.stderr.startswith(b"error: standard input is not UTF-8: byte 0xff at position 1")
     assert b"Traceback" not in done.stderr
+
+
+def test_an_error_without_words_is_named(gptlab: Command, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("gptlab.show.recipes.show_recipes", fail)
+    assert gptlab("recipes") == (1, "", "failed: not enough memory\n")
 
 
 @pytest.mark.parametrize(

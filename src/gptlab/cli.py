@@ -51,7 +51,7 @@ def verb(
         except (ValueError, OSError) as error:
             _fail(f"error: {error}", 2)
         except (FloatingPointError, MemoryError) as error:
-            _fail(f"failed: {error}", 1)
+            _fail(f"failed: {str(error) or 'not enough memory'}", 1)
 
     name = name or function.__name__.rstrip("_")  # `import` is a word of Python's
     return group.command(name, context_settings=SETTINGS if group is app else None)(guarded)
@@ -261,10 +261,10 @@ def tokenizer_show(
     ] = False,
 ) -> None:
     """Show the pieces of a text and their ids."""
-    from gptlab.show.pieces import show_pieces
+    from gptlab.show.pieces import read_text, show_pieces
     from gptlab.tokenizer import open_encoder
 
-    given = sys.stdin.buffer.read().decode("utf-8") if text is None else text
+    given = read_text(sys.stdin.buffer) if text is None else text
     show_pieces(open_encoder(tokenizer), given, special)
 
 

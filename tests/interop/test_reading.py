@@ -12,9 +12,12 @@ from torch import Tensor
 
 from gptlab.interop import reading, writing
 from gptlab.interop.folder import Folder
+from gptlab.interop.matching import choose_family
 from gptlab.interop.reading import read_settings, read_weights
+from gptlab.interop.writing import write_config
 from gptlab.model.gpt import GPT, Model
 from gptlab.model.memory import StorageCounter
+from gptlab.recipes import open_recipe
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 QUERY = "model.layers.0.self_attn.q_proj.weight"
@@ -228,3 +231,29 @@ def test_rope_as_it_was_written_once(folder: Path):
         "proportional": False,
         "scaling": {"type": "linear", "factor": 2.0},
     }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "words"),
+    [
+        (
+            "deepseek_v3_nano",
+            {"first_k_dense_replace": 10**9},
+            ["first_k_dense_replace=1000000000"],
+        ),
+        ("gemma3_nano", {"layer_types": [[["x"]]]}, ["layer_types names 1 layers of [['x']]"]),
+        ("gemma3_nano", {"rope_parameters": {"full_attention": 5}}, ["full_attention=5", "dict"]),
+    ],
+)
+def test_a_family_s_own_settings(
+    tmp_path: Path, recipe: str, changes: dict[str, object], words: list[str]
+):
+    family, config = choose_family(open_recipe(recipe).with_vocab_size(300).model)
+    write_config(tmp_path, family, config | changes)
+    assert_refused(tmp_path, "config.json", *words)
+
+
+def test_weights_that_are_a_folder(folder: Path):
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    assert_refused(folder, f"{folder / WEIGHTS}: cannot be read (")

@@ -182,3 +182,31 @@ def test_transformers_reads_model_and_tokenizer(folder: Path, monkeypatch: pytes
     with torch.no_grad():
         theirs, ours = model(torch.tensor([ids])).logits, base.model(torch.tensor([ids]))
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+def test_weights_that_are_not_finite_are_the_folders(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    gpt = llama().build(seed=1)
+    with torch.no_grad():
+        gpt.embedding.weight[3, 5] = torch.nan
+    write_model(folder, llama(), gpt)
+    message = refused(capsys, "import", folder)
+    assert f"{folder}: its weights are broken: embedding.weight is not finite" in message
+    assert not Path("runs").exists()
+
+
+def test_an_export_to_where_no_folder_can_be(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from gptlab import files
+
+    def fail(path: Path) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    run("import", folder, "--name", "base")
+    message = refused(capsys, "export", "runs/base", "text.txt/out")
+    assert message == f"error: {Path('text.txt/out')} cannot be made: text.txt is not a folder"
+    monkeypatch.setattr(files, "make_folder", fail)
+    message = refused(capsys, "export", "runs/base", "out")
+    assert message == "error: out cannot be made: No such file or directory"

@@ -93,6 +93,11 @@ def test_for_machines_it_is_one_document(folder: Path, capsys: pytest.CaptureFix
     assert "<svg" in (folder / "new" / "x.svg").read_text(encoding="utf-8")
 
 
+def test_a_picture_of_no_format_is_told_before_anything_is_read():
+    with pytest.raises(ValueError, match=r"--plot x\.foo: a picture's suffix is one of \..*\.png"):
+        tokenizer_report.report(["nowhere"], "nowhere", 100, Path("x.foo"))
+
+
 def test_a_tokenizer_that_cannot_read_the_text_is_named(folder: Path):
     from gptlab.tokenizer.char import Char
 

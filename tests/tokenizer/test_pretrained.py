@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from tokenizers import Tokenizer as Theirs
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from gptlab.tokenizer import Tokenizer
+from gptlab.tokenizer._hugging_face import ALPHABET, byte_level, describe_parts, special_token
+from gptlab.tokenizer._round_trip import ORDINARY, PROBE
+from gptlab.tokenizer._special import END_OF_TEXT
 from gptlab.tokenizer.pretrained import Pretrained, PretrainedEncoder, read_folder
 
 TEXTS = [
@@ -217,3 +221,100 @@ def test_no_tokenizer_and_no_path(tmp_path: Path):
         read_folder(tmp_path)
     with pytest.raises(ValueError, match=r"tokenizer\.path=null: name a folder"):
         Tokenizer.parse("pretrained").train(["text"])
+
+
+def test_the_same_text_always_gives_the_same_ids(tmp_path: Path):
+    tree = json.loads(gpt2().to_str())
+    tree["model"]["dropout"] = 0.9
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tree))
+    encoder = read_folder(tmp_path)
+    theirs = gpt2().encode(TEXTS[0]).ids
+    assert all(encoder.encode(TEXTS[0]).tolist() == theirs for _ in range(5))
+
+
+def write_plain(
+    folder: Path, added: Any = (), eos_token_id: Any = None, without: str = "", **steps: Any
+) -> None:
+    """Write a tokenizer whose tokens are the 256 bytes, and some added ones."""
+    ids = {letter: i for i, letter in enumerate(ALPHABET) if letter not in without}
+    tree = describe_parts("gpt2", ids, [], {}) | {"added_tokens": added} | steps
+    (folder / "tokenizer.json").write_text(json.dumps(tree))
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": eos_token_id}))
+
+
+def test_an_end_that_the_file_takes_for_ordinary_is_special(tmp_path: Path):
+    write_plain(tmp_path, [special_token(END_OF_TEXT, 256) | {"special": False}])
+    encoder = read_folder(tmp_path)
+    encoder.save(tmp_path / "saved")
+    for found in (encoder, Pretrained().load(tmp_path / "saved")):
+        assert found.special == {END_OF_TEXT: 256}
+        assert found.end_of_text == 256
+        assert 256 not in found.encode(f"a{END_OF_TEXT}b").tolist()
+
+
+@pytest.mark.parametrize(
+    ("id", "problem"),
+    [
+        (66, "its end of text, .*is a token of ordinary text; name a special token"),
+        (True, "config.json: eos_token_id=True is not the id of one of its tokens"),
+        (-1, "eos_token_id=-1 is not"),
+        ([2**40, 256], "eos_token_id=1099511627776 is not"),
+    ],
+)
+def test_an_end_that_is_no_special_token(tmp_path: Path, id: Any, problem: str):
+    write_plain(tmp_path, [special_token(END_OF_TEXT, 256)], id)
+    with pytest.raises(ValueError, match=problem):
+        read_folder(tmp_path)
+
+
+SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": False}
+STRIP = {"type": "Strip", "strip_left": True, "strip_right": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"normalizer": {"type": "Lowercase"}}, "'ABC.* as 'abc.*normalizer: Lowercase;"),
+        ({"normalizer": {"type": "NFKC"}}, "normalizer: NFKC;"),
+        ({"normalizer": {"type": "NFD"}}, "normalizer: NFD;"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [STRIP]}}, "normalizer: Strip;"),
+        (
+            {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, byte_level(False)]}},
+            "normalizer: none; pre-tokenizer: Split, ByteLevel;",
+        ),
+        ({"without": "A"}, "'ABC.* as 'BCD.*256 tokens"),
+        ({"without": "\u00f0"}, "comes back as"),
+    ],
+)
+def test_one_that_loses_text_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str):
+    write_plain(tmp_path, **changes)
+    with pytest.raises(ValueError, match=f"cannot be used: it loses text: .*{problem}"):
+        read_folder(tmp_path)
+
+
+def test_composing_characters_is_allowed(tmp_path: Path):
+    write_plain(tmp_path, normalizer={"type": "NFC"})
+    encoder = read_folder(tmp_path)
+    assert encoder.decode(encoder.encode("cafe\u0301").tolist()) == "caf\u00e9"
+
+
+def test_a_space_before_every_text_is_allowed(tmp_path: Path):
+    write_plain(tmp_path, pre_tokenizer=byte_level(True) | {"add_prefix_space": True})
+    encoder = read_folder(tmp_path)
+    for text in ("a cat ", "\na"):
+        assert encoder.decode(encoder.encode(text).tolist()) == text
+
+
+def test_the_probe_begins_characters_with_every_byte_that_can():
+    begins = {character.encode()[0] for character in PROBE}
+    assert begins == {*range(0x80), *range(0xC2, 0xF5)}
+    assert normalize("NFC", ORDINARY) == ORDINARY
+
+
+def test_an_id_that_no_memory_has_room_for(tmp_path: Path):
+    write_plain(tmp_path, [special_token("<x>", 300)])
+    tree = json.loads((tmp_path / "tokenizer.json").read_text())
+    tree["model"]["vocab"]["AB"] = 4_000_000_000
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match="a token with id 4,000,000,000; at most 10,000,000"):
+        read_folder(tmp_path)

@@ -123,3 +123,15 @@ def test_damaged_pairs_are_refused(encoder: BPEEncoder, tmp_path: Path):
     (tmp_path / "vocab.bpe").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=f"{tmp_path}"):
         open_encoder(tmp_path)
+
+
+def test_a_file_in_place_of_its_folder(tmp_path: Path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"tokenizer.json is .*; give its folder: {tmp_path}"):
+        open_encoder(tmp_path / "tokenizer.json")
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path):
+    (tmp_path / "tokenizer.json").mkdir()
+    with pytest.raises(ValueError, match=rf"{tmp_path}/tokenizer.json: .*cannot be read \("):
+        open_encoder(tmp_path)

@@ -26,13 +26,18 @@ def export_run(run: Path, target: Path, checkpoint: str = "last") -> Family:
     """
     if os.path.lexists(target):
         raise ValueError(f"{target} exists already; choose a new folder")
+    if os.path.lexists(target.parent) and not target.parent.is_dir():
+        raise ValueError(f"{target} cannot be made: {target.parent} is not a folder")
     trained = load(run, checkpoint, device="cpu")
     model = Exported.parse({"model": trained.config["model"]}).model
     family, config = choose_family(model)
     tokens = describe_tokenizer(trained.tokenizer)
     temporary = target.with_name(files.temporary_name(target.name))
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    files.make_folder(temporary)
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(temporary)
+    except OSError as error:
+        raise files.WriteError(f"{target} cannot be made: {files.reason(error)}") from None
     try:
         write_config(temporary, family, config | tokens.ids)
         write_weights(temporary, trained.model, model, family, config)

@@ -116,3 +116,5 @@ def opened(shard: Path) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise ValueError(f"{shard}: damaged: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{shard}: cannot be read ({error.strerror or error})") from None

@@ -23,7 +23,7 @@ from gptlab.train.environment import git_commit
 from gptlab.train.optimizers.adamw import AdamW
 from gptlab.train.recipe import Recipe, Train
 from gptlab.train.schedules.cosine import Cosine
-from gptlab.train.session import Say, check_finite
+from gptlab.train.session import Say
 
 BATCH_TOKENS = 8_192
 
@@ -42,7 +42,7 @@ def import_folder(source: Path, root: Path, name: str | None, say: Say) -> RunFo
     recipe = fine_tuning(name, model, tokenizer).with_vocab_size(encoder.vocab_size)
     say(f"reading the weights of {family.model_type}")
     gpt = read_weights(folder, family, model)
-    check_finite(gpt.state_dict(), 0)
+    check_weights(gpt, source)
     facts = {
         "recipe": f"{family.model_type} of {source.resolve().name}",
         "parameters": sum(p.numel() for p in gpt.parameters()),
@@ -58,6 +58,15 @@ def import_folder(source: Path, root: Path, name: str | None, say: Say) -> RunFo
         run.write_status("stopped", 0, "imported")
 
     return RunFolder.create(root, name, recipe.to_yaml(), fill)
+
+
+def check_weights(gpt: GPT, source: Path) -> None:
+    """Raise ValueError, naming a tensor, for weights that no model computes with."""
+    for name, x in gpt.state_dict().items():
+        if not x.isfinite().all():
+            raise ValueError(
+                f"{source}: its weights are broken: {name} is not finite in float32; get them again"
+            )
 
 
 def plain_name(source: Path) -> str:

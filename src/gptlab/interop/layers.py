@@ -16,11 +16,11 @@ def read_kinds(config: Settings, default: Sequence[bool]) -> list[bool]:
     """Tell which layers have a window; `default`: where the config does not list them."""
     n_layers = config.need("num_hidden_layers", int)
     kinds = config.get("layer_types", list, [LOCAL if local else GLOBAL for local in default])
-    if len(kinds) != n_layers or not set(kinds) <= {LOCAL, GLOBAL}:
+    if len(kinds) != n_layers or not all(kind in (LOCAL, GLOBAL) for kind in kinds):
         raise ValueError(
             f"{config.place}: layer_types names {len(kinds)} layers of "
-            f"{', '.join(sorted(map(str, set(kinds))))}; num_hidden_layers={n_layers}, each "
-            f"{LOCAL} or {GLOBAL}"
+            f"{', '.join(sorted({str(kind)[:40] for kind in kinds}))[:200]}; "
+            f"num_hidden_layers={n_layers}, each {LOCAL} or {GLOBAL}"
         )
     return [kind == LOCAL for kind in kinds]
 

@@ -14,6 +14,15 @@ COLORS = ("#2f6fab", "#d9822b", "#4a9a5b", "#b04a5a", "#7a5ea8", "#8a8a8a")
 INK = "#333333"
 
 
+def check_format(file: Path) -> None:
+    """Raise ValueError if no picture has a file's suffix."""
+    from matplotlib.figure import Figure
+
+    known = Figure().canvas.get_supported_filetypes()
+    if file.suffix.removeprefix(".").lower() not in known:
+        raise ValueError(f"--plot {file}: a picture's suffix is one of .{', .'.join(known)}")
+
+
 def save_plot(facts: dict[str, TokenFacts], source: str, file: Path) -> None:
     """Draw tokenizers side by side into a file; its suffix names the format, such as PNG."""
     from matplotlib.figure import Figure

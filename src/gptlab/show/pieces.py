@@ -1,6 +1,7 @@
 """`gptlab tokenizer show`: what a tokenizer makes of a text, piece by piece."""
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -10,6 +11,18 @@ from gptlab.tokenizer import Encoder
 
 STYLES = [f"black on {color}" for color in ("#a8d5e2", "#f9d99a", "#c7e5b4", "#f4b8b0", "#d4c5ea")]
 SPECIAL_STYLE = "bold white on #444444"
+
+
+def read_text(stream: BinaryIO) -> str:
+    """Read standard input. Raises ValueError if it is not UTF-8."""
+    content = stream.read()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"standard input is not UTF-8: byte 0x{content[error.start]:02x} at position "
+            f"{error.start:,}"
+        ) from None
 
 
 def show_pieces(encoder: Encoder, text: str, allow_special: bool = False) -> None:

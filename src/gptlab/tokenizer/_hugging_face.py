@@ -111,17 +111,35 @@ def byte_level(use_regex: bool) -> dict[str, Any]:
     }
 
 
+def mark_special(tree: dict[str, Any], spelling: str) -> dict[str, Any]:
+    """Make an added token one that no text becomes, whatever the file says of it."""
+    match tree:
+        case {"added_tokens": list(added)}:
+            marked = [
+                token | {"special": True}
+                if isinstance(token, dict) and token.get("content") == spelling
+                else token
+                for token in added
+            ]
+            return tree | {"added_tokens": marked}
+    return tree
+
+
 def build(tree: dict[str, Any]) -> Any:
     """Build Hugging Face's tokenizer; special tokens in a text are text to it.
 
+    The same text always gives the same ids: what merges it forgets by chance, it keeps here.
     Raises ValueError if it is damaged.
     """
     from tokenizers import Tokenizer as HuggingFaceTokenizer
+    from tokenizers.models import BPE
 
     try:
         tokenizer = HuggingFaceTokenizer.from_str(json.dumps(tree))
     except Exception as error:  # the library raises nothing more definite
         raise ValueError(f"damaged: {str(error)[:200]}") from None
+    if isinstance(tokenizer.model, BPE):
+        tokenizer.model.dropout = None
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -19,6 +19,8 @@ def read_published(path: Path) -> dict[str, Any]:
     Raises ValueError if there is no tokenizer, or a damaged one.
     """
     if path.is_file():
+        if path.suffix != ".tiktoken":
+            raise ValueError(f"{path} is not a .tiktoken file; give its folder: {path.parent}")
         return _read_tiktoken(path)
     inner = _read_json(path / FILE)
     if inner is not None:
@@ -48,9 +50,12 @@ def _read_json(file: Path) -> dict[str, Any] | None:
 
 
 def _read(file: Path) -> bytes:
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
-    return file.read_bytes()
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
+        return file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
 
 
 def _read_merges(vocabulary: Path, merges: Path) -> dict[str, Any]:
@@ -82,14 +87,27 @@ def _read_tiktoken(file: Path) -> dict[str, Any]:
 
 
 def find_end_of_text(folder: Path, inner: dict[str, Any]) -> str | None:
-    """Find what ends a text: by name in a config, by id in another, or as most call it."""
+    """Find what ends a text: by name in a config, by id in another, or as most call it.
+
+    Raises ValueError for an id that no token has.
+    """
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         match (_read_json(folder / name) or {}).get("eos_token"):
             case str(content) | {"content": str(content)}:
                 return content
     for name in ("generation_config.json", "config.json"):
         match (_read_json(folder / name) or {}).get("eos_token_id"):
-            case int(id) | [int(id), *_]:
-                return build(inner).id_to_token(id)
+            case None | []:
+                pass
+            case [id, *_] | id:
+                return _token_of(inner, id, folder / name)
     added = build(inner).get_added_tokens_decoder().values()
     return END_OF_TEXT if END_OF_TEXT in [token.content for token in added] else None
+
+
+def _token_of(inner: dict[str, Any], id: Any, file: Path) -> str:
+    ids = build(inner).get_vocab(with_added_tokens=True)
+    for token, number in ids.items():
+        if type(id) is int and number == id:
+            return token
+    raise ValueError(f"{file}: eos_token_id={str(id)[:40]} is not the id of one of its tokens")

@@ -2,7 +2,9 @@
 
 Byte-pair encoding of two kinds. Of bytes, each spelled as a printable letter: GPT-2, Llama 3, Qwen.
 Of characters, with tokens `<0x0A>` for the bytes of those that have none and `▁` for a space:
-Llama 2, Gemma. Such a tokenizer may put a space before a text; decoding takes it away again.
+Llama 2, Gemma. Such a tokenizer may put a space before a text; decoding takes it away again, and
+with it, in some, the one space that a text began with. Others, such as Qwen's, compose characters
+(Unicode's NFC): "e" and an accent come back as "é". What loses more of a text is refused.
 """
 
 import re
@@ -14,9 +16,11 @@ import numpy as np
 
 from gptlab.tokenizer import Encoder, Tokenizer, load_chat, open_ours, recognise
 from gptlab.tokenizer._encoder import utf8
-from gptlab.tokenizer._hugging_face import BYTE_OF, build
+from gptlab.tokenizer._hugging_face import BYTE_OF, build, mark_special
 from gptlab.tokenizer._published import find_end_of_text, read_published
+from gptlab.tokenizer._round_trip import check_round_trip
 
+MAX_VOCABULARY = 10_000_000
 AT_ONCE = 2**21  # characters, shared by the cores: memory stays bounded
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -68,22 +72,32 @@ class PretrainedEncoder(Encoder):
 
     def __init__(self, inner: dict[str, Any], end: str | None):
         self.inner, self.end = inner, end
-        self._tokenizer = build(inner)
+        self._tokenizer = build(inner if end is None else mark_special(inner, end))
         added = self._tokenizer.get_added_tokens_decoder()
         self.special = {token.content: id for id, token in added.items() if token.special}
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
+        if self.vocab_size > MAX_VOCABULARY:
+            raise ValueError(
+                f"it has a token with id {self.vocab_size - 1:,}; at most {MAX_VOCABULARY:,} "
+                "tokens are read"
+            )
         if end is not None and end not in vocabulary:
             raise ValueError(f"its end of text, {end[:80]!r}, is not one of its tokens")
+        if end is not None and end not in self.special:
+            raise ValueError(
+                f"its end of text, {end[:80]!r}, is a token of ordinary text; name a special token "
+                "as eos_token in tokenizer_config.json"
+            )
         self.end_of_text = None if end is None else vocabulary[end]
         self._bytes = [b""] * self.vocab_size
         spell = _spelling(inner)
         for token, id in vocabulary.items():
-            if token not in self.special and id != self.end_of_text:
+            if token not in self.special:
                 self._bytes[id] = spell(token)
         self.start_of_text = self._first_of_every_text()
         ids = self._tokenizer.encode("a", add_special_tokens=False).ids
-        self._adds_space = self._bytes[ids[0]].startswith(b" ") if ids else False
+        self.adds_space = self._bytes[ids[0]].startswith(b" ") if ids else False
 
     def encode_all(self, documents: Sequence[str]) -> list[np.ndarray]:
         for text in documents:
@@ -99,7 +113,7 @@ class PretrainedEncoder(Encoder):
 
     def decode(self, ids: Sequence[int]) -> str:
         text = super().decode(ids)
-        return text.removeprefix(" ") if self._adds_space else text
+        return text.removeprefix(" ") if self.adds_space else text
 
     def tree(self) -> dict[str, Any]:
         return {"type": "pretrained", "end_of_text": self.end, "tokenizer": self.inner}
@@ -116,6 +130,7 @@ def read_folder(path: Path) -> PretrainedEncoder:
     inner = read_published(path)
     try:
         encoder = PretrainedEncoder(inner, find_end_of_text(folder, inner))
+        check_round_trip(encoder, inner, encoder.adds_space)
     except ValueError as error:
         raise ValueError(f"{path}: its tokenizer cannot be used: {error}") from None
     load_chat(folder, encoder)

@@ -87,12 +87,18 @@ class DeepseekV3(LlamaLike):
     def mixture(self, config: Settings, model: Model) -> MixtureOfExperts:
         width = config.get("moe_intermediate_size", int, 2048)
         n_experts = config.get("n_routed_experts", int, 256)
+        n_dense = config.get("first_k_dense_replace", int, 3, may_be_0=True)
+        if n_dense > model.n_layers:
+            raise ValueError(
+                f"{config.place}: first_k_dense_replace={n_dense} is more than "
+                f"num_hidden_layers={model.n_layers}"
+            )
         return MixtureOfExperts(
             n_experts=config.get("num_local_experts", int, n_experts),
             top_k=config.get("num_experts_per_tok", int, 8),
             expert=SwiGLU(d_ff=width),
             shared=SwiGLU(d_ff=width * config.get("n_shared_experts", int, 1)),
-            dense_layers=(model.mlp,) * config.get("first_k_dense_replace", int, 3, may_be_0=True),
+            dense_layers=(model.mlp,) * n_dense,
             score="sigmoid",
             renormalize=config.get("norm_topk_prob", bool, True),
             routed_scale=config.get("routed_scaling_factor", float, 2.5),

@@ -24,14 +24,17 @@ class Gemma3(GemmaLike):
     def positions(self, config: Settings) -> Rotary:
         """Those of local layers."""
         base = config.get("rope_local_base_freq", float, 10_000.0)
-        given = config.get("rope_parameters", dict, {}).get(LOCAL) or {}
-        return rotary_of(config, given, base)
+        return rotary_of(config, self.rope(config, LOCAL), base)
 
     def global_attention(self, config: Settings, attention: GroupedQuery) -> GroupedQuery:
         base = config.get("rope_theta", float, 1_000_000.0)
-        given = config.get("rope_parameters", dict, {}).get(GLOBAL) or {}
-        older = config.get("rope_scaling", dict, {})
-        return attention.but(positions=rotary_of(config, older | given, base))
+        given = config.get("rope_scaling", dict, {}) | self.rope(config, GLOBAL)
+        return attention.but(positions=rotary_of(config, given, base))
+
+    def rope(self, config: Settings, kind: str) -> dict[str, Any]:
+        """Read the parameters of one kind of layers."""
+        place = f"{config.place}: rope_parameters"
+        return Settings(config.get("rope_parameters", dict, {}), place).get(kind, dict, {})
 
     def write(self, model: Model) -> dict[str, Any]:
         positions = a_layer(model, local=False).positions or model.positions
