@@ -10,6 +10,7 @@ the tokenizer has none) belongs to it.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +27,8 @@ KIND = "gptlab prepared set"
 FORMAT = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+PLAN = ".work/plan.json"  # there while a preparation is not finished
+SHARD_FILE = re.compile(r"(train|val)-[0-9]{5,}\.(bin|documents)")
 MAX_MANIFEST_BYTES = 100_000_000
 DOCUMENT = np.dtype([("start", "<u8"), ("bytes", "<u8")])
 Split = Literal["train", "val"]
@@ -214,6 +217,17 @@ def is_prepared(path: str | Path) -> bool:
             return KIND.encode() in file.read(100)
     except OSError:
         return False
+
+
+def is_remnant(path: str | Path) -> bool:
+    """Tell whether a folder holds what a preparation writes, without a manifest."""
+    folder = Path(path).expanduser()
+    try:
+        names = os.listdir(folder)
+    except OSError:  # no folder, or one that whoever reads it will complain about
+        return False
+    begun = (folder / PLAN).is_file() or any(map(SHARD_FILE.fullmatch, names))
+    return begun and not is_prepared(folder)
 
 
 def _compare_names(path: Path, manifest: Manifest) -> None:
