@@ -27,7 +27,7 @@ KIND = "gptlab prepared set"
 FORMAT = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
-PLAN = ".work/plan.json"  # there while a preparation is not finished
+WORK, PLAN = ".work", "plan.json"  # WORK/PLAN is there while a preparation is not finished
 SHARD_FILE = re.compile(r"(train|val)-[0-9]{5,}\.(bin|documents)")
 MAX_MANIFEST_BYTES = 100_000_000
 DOCUMENT = np.dtype([("start", "<u8"), ("bytes", "<u8")])
@@ -226,7 +226,7 @@ def is_remnant(path: str | Path) -> bool:
         names = os.listdir(folder)
     except OSError:  # no folder, or one that whoever reads it will complain about
         return False
-    begun = (folder / PLAN).is_file() or any(map(SHARD_FILE.fullmatch, names))
+    begun = (folder / WORK / PLAN).is_file() or any(map(SHARD_FILE.fullmatch, names))
     return begun and not is_prepared(folder)
 
 
