@@ -157,11 +157,18 @@ class PreparedSet:
                     raise ValueError(
                         f"{name} has {files.size(path / name):,} bytes, {MANIFEST} says {size:,}"
                     )
+            for split in (manifest.train, manifest.val):
+                _check_full(split.shards, manifest.shard_size)
             encoder = open_encoder(path / TOKENIZER)
             if encoder.fingerprint() != manifest.tokenizer_sha256:
                 raise ValueError(
                     f"{MANIFEST} and {TOKENIZER}/ differ: it was prepared with the tokenizer "
                     f"{manifest.tokenizer_sha256[:12]}, this is {encoder.fingerprint()[:12]}"
+                )
+            if encoder.vocab_size != manifest.vocab_size:
+                raise ValueError(
+                    f"{MANIFEST} says {manifest.vocab_size:,} ids, its tokenizer has "
+                    f"{encoder.vocab_size:,}"
                 )
         except FileNotFoundError as error:
             name = Path(error.filename).name
@@ -238,3 +245,12 @@ def _compare_names(path: Path, manifest: Manifest) -> None:
     problems += [f"{name} is not in {MANIFEST}" for name in sorted(present - expected)]
     if problems:
         raise ValueError(", ".join(problems[:5]))
+
+
+def _check_full(shards: list[Shard], size: int) -> None:
+    """Refuse shards that are not full, but for the last."""
+    if not shards:
+        raise ValueError(f"{MANIFEST} names no shards of a split")
+    for shard in shards:
+        if shard.tokens > size or (shard.tokens < size and shard is not shards[-1]):
+            raise ValueError(f"{shard.name} has {shard.tokens:,} tokens, a full one has {size:,}")
