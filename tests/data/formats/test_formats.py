@@ -225,6 +225,9 @@ def test_an_empty_file_has_no_documents(name: str, tmp_path: Path):
         ("a.jsonl", b'{"text": ["a"]}\n', "holds no text but list"),
         ("a.json", b'{"data": [{"text": "a"}]}', "no column 'text' .there are: data."),
         ("a.csv", b"id,text\n1,a\n2\n", "row 3: 1 values"),
+        ("a.json", b"[" * 200_000, r"a\.json: cannot be read: .*recursion"),
+        ("a.json", b'[{"text": 1' + b"0" * 5000 + b"}, {}]", r"a\.json: cannot be read: .*4300"),
+        ("a.json", b'[{"text": 1' + b"0" * 5000 + b"}]", r"a\.json: cannot be read: .*4300"),
     ],
 )
 def test_records_that_cannot_be_read(name: str, content: bytes, problem: str, tmp_path: Path):
