@@ -249,6 +249,30 @@ def test_records_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             read(file)
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "large_binary"])
+def test_bytes_in_a_parquet_column_of_text(kind: str, tmp_path: Path):
+    arrow = pytest.importorskip("pyarrow")
+    content = arrow.array([b"good", b"caf\xe9!", None, b"fine"], "binary")
+    if "string" in kind:
+        buffers = content.buffers()
+        content = arrow.Array.from_buffers(arrow.string(), 4, buffers)
+    column = content.cast(kind)
+    buffer = io.BytesIO()
+    arrow.parquet.write_table(arrow.table({"text": column}), buffer)
+    file = write(tmp_path, "a.parquet", buffer.getvalue())
+    with pytest.raises(ValueError, match=r"a\.parquet: .*not UTF-8 text: byte 3 is 0xe9"):
+        read(file)
+    assert read(file, Reading(errors="replace")) == ["good", "caf\ufffd!", "", "fine"]
+    assert read(file, Reading(errors="skip")) == ["good", "", "", "fine"]
+
+
+def test_a_parquet_value_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gptlab.data.formats.parquet.MAX_RECORD", 100_000)
+    assert read(write(tmp_path, "a.parquet", parquet(["x" * 100_000]))) == ["x" * 100_000]
+    with pytest.raises(ValueError, match=r"a\.parquet: .*longer than 100,000 bytes"):
+        read(write(tmp_path, "a.parquet", parquet(["x" * 100_001])))
+
+
 def test_row_groups_are_shared_out(tmp_path: Path):
     texts = ["x" * i for i in range(100)]
     file = write(tmp_path, "a.parquet", parquet(texts, 10, compression="none"))
