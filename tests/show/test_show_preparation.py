@@ -83,9 +83,10 @@ def test_a_lone_text_and_line_ends_as_separators(gptlab: Command):
         (["a.jsonl", "--val-fraction", "1.5"], "--val-fraction=1.5 must be between 0 and 1"),
         (["a.jsonl", "--val-fraction", "0.5", "--val-docs", "3"], "give one of them"),
         (["a.jsonl", "--val-docs", "5000"], "none of its 201 documents is left for training"),
+        (["a.jsonl", "--val-docs", "201"], "choose --val-docs between 1 and 200"),
         (["a.jsonl", "--limit-docs", "0"], "--limit-docs=0"),
         (["input.txt", "--separator", ""], "--separator=''"),
-        (["input.txt", "--val-docs", "1"], "none of its 1 documents is left for training"),
+        (["input.txt", "--val-docs", "1"], "it has 1 document, training and validation"),
         (["folder"], "folder: no text in this folder"),
     ],
 )
