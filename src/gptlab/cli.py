@@ -310,6 +310,9 @@ def prepare(
     from gptlab.data.preparation.options import Options
     from gptlab.show.preparation import show_preparation
 
+    shard_tokens = _count(shard_size, "--shard-size")
+    if shard_tokens < 1000:
+        raise ValueError(f"--shard-size={shard_size} must be 1,000 or more: each is two files")
     show_preparation(
         Options(
             source=source,
@@ -317,7 +320,7 @@ def prepare(
             out=out,
             val_fraction=val_fraction,
             val_documents=val_docs,
-            shard_size=_count(shard_size, "--shard-size"),
+            shard_size=shard_tokens,
             workers=workers,
             limit_documents=limit_docs,
             column=column,

@@ -117,6 +117,22 @@ def test_a_manifest_that_was_changed(before: bytes, after: bytes, folder: Path):
     assert_refused(folder, "manifest.json")
 
 
+def rewrite(folder: Path, **changes: object) -> None:
+    manifest = PreparedSet.open(folder).manifest
+    (folder / MANIFEST).write_bytes(manifest.model_copy(update=changes).write())
+
+
+def test_a_manifest_written_by_somebody_else(folder: Path):
+    rewrite(folder, vocab_size=300)
+    assert_refused(folder, "manifest.json says 300 ids, its tokenizer has 257")
+
+
+@pytest.mark.parametrize("size", [2999, 3001])
+def test_shards_that_are_not_full(size: int, folder: Path):
+    rewrite(folder, shard_size=size)
+    assert_refused(folder, "train-00000 has 3,000 tokens, a full one has")
+
+
 def test_any_flipped_bit_of_the_manifest_is_noticed(folder: Path):
     content = (folder / MANIFEST).read_bytes()
     for place in range(0, len(content), 7):

@@ -78,14 +78,16 @@ def test_a_lone_text_and_line_ends_as_separators(gptlab: Command):
         (["a.jsonl", "--column", "txt"], "no column 'txt'; did you mean 'text'?"),
         (["a.jsonl", "--tokenizer", "nowhere"], "nowhere"),
         (["a.jsonl", "--shard-size", "10X"], "--shard-size=10X is not a number"),
-        (["a.jsonl", "--shard-size", "0"], "--shard-size=0 must be 1 or more"),
+        (["a.jsonl", "--shard-size", "999"], "--shard-size=999 must be 1,000 or more"),
+        ([""], "SOURCE is empty"),
         (["a.jsonl", "--errors", "ignore"], "--errors=ignore must be one of strict, replace, skip"),
         (["a.jsonl", "--val-fraction", "1.5"], "--val-fraction=1.5 must be between 0 and 1"),
         (["a.jsonl", "--val-fraction", "0.5", "--val-docs", "3"], "give one of them"),
         (["a.jsonl", "--val-docs", "5000"], "none of its 201 documents is left for training"),
+        (["a.jsonl", "--val-docs", "201"], "choose --val-docs between 1 and 200"),
         (["a.jsonl", "--limit-docs", "0"], "--limit-docs=0"),
         (["input.txt", "--separator", ""], "--separator=''"),
-        (["input.txt", "--val-docs", "1"], "none of its 1 documents is left for training"),
+        (["input.txt", "--val-docs", "1"], "it has 1 document, training and validation"),
         (["folder"], "folder: no text in this folder"),
     ],
 )
@@ -100,6 +102,7 @@ def test_mistakes(words: list[str], problem: str, gptlab: Command, tmp_path: Pat
     mistakes = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 2, err
     assert len(mistakes) == 1, err
+    assert "" not in err.splitlines()
     assert problem in mistakes[0]
     assert "Traceback" not in err
 
@@ -157,3 +160,12 @@ def test_a_size_that_is_not_known():
     display.progress(Progress(1, 1, 1))
     assert "left" not in display._line()
     assert "its size is not known" in output.getvalue()
+
+
+def test_documents_cannot_steer_a_terminal(gptlab: Command, tmp_path: Path):
+    texts = [f"{i} \x1b[2J\x9b1m\tcafé\nend" for i in range(20)]
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    gptlab("prepare", "b.jsonl", "--tokenizer", "byte", "--out", "b", "--val-docs", 5)
+    _, out, _ = gptlab("data", "show", "b")
+    assert "\x1b" not in out
+    assert "\\x1b[2J\\x9b1m\tcafé\nend" in out

@@ -146,3 +146,25 @@ def test_too_small_a_set_is_refused(make: Make, tiny_recipe: Callable[..., Recip
     recipe = tiny_recipe(f"data.path={make('set', ['a', 'b c'], val_documents=1)}")
     with pytest.raises(ValueError, match=r"too short: .*--val-fraction of gptlab prepare"):
         start_run(recipe, tmp_path / "runs", say=quiet)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("batching", ["epoch", "packed", "stream"])
+def test_an_id_that_there_is_not_is_named(
+    split: str,
+    batching: str,
+    make: Make,
+    tiny_recipe: Callable[..., Recipe],
+    tmp_path: Path,
+):
+    path = make("set")
+    file = path / f"{split}-00000.bin"
+    ids = np.fromfile(file, "<u2")
+    ids[::20] ^= 2**14
+    ids.tofile(file)
+    recipe = tiny_recipe(f"data.path={path}", f"batching={batching}")
+    with pytest.raises(
+        ValueError,
+        match=r"data\.path=.*: holds id 16,[0-9]+ of 270: damaged; see gptlab data verify",
+    ):
+        start_run(recipe, tmp_path / "runs", say=quiet)

@@ -29,3 +29,24 @@ class Batches:
     def _read(self, step: int) -> Batch:
         first = step * self.batch_size
         return self.rows.take(np.arange(first, first + self.batch_size))
+
+
+class Checked(Rows):
+    """The rows of a text on disk, whose ids are looked at as they are read."""
+
+    def __init__(self, rows: Rows, name: str, n_ids: int):
+        self.rows, self.name, self.n_ids = rows, name, n_ids
+
+    def take(self, rows: np.ndarray) -> Batch:
+        batch = self.rows.take(rows)
+        for ids_NT in (batch.x_NT, batch.y_NT):
+            check_ids(ids_NT, self.name, self.n_ids)
+        return batch
+
+
+def check_ids(ids: np.ndarray, name: str, n_ids: int) -> None:
+    """Raise ValueError for an id that there is not."""
+    if ids.size and (highest := int(ids.max())) >= n_ids:
+        raise ValueError(
+            f"{name}: holds id {highest:,} of {n_ids:,}: damaged; see gptlab data verify"
+        )

@@ -28,12 +28,15 @@ BLANK_LINE = "\n\n"
 class Text:
     """A training text. `starts`: where each document starts; what ends it belongs to it.
 
-    `weight`: how much of it is read, beside other texts.
+    `weight`: how much of it is read, beside other texts. `name` and `n_ids`: of a text on disk,
+    whose ids nobody has looked at, where it is and how many ids there are.
     """
 
     tokens: Tokens
     starts: np.ndarray
     weight: float = 1.0
+    name: str = ""
+    n_ids: int | None = None
 
 
 @dataclass(frozen=True)

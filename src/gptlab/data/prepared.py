@@ -10,6 +10,7 @@ the tokenizer has none) belongs to it.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +27,8 @@ KIND = "gptlab prepared set"
 FORMAT = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+WORK, PLAN = ".work", "plan.json"  # WORK/PLAN is there while a preparation is not finished
+SHARD_FILE = re.compile(r"(train|val)-[0-9]{5,}\.(bin|documents)")
 MAX_MANIFEST_BYTES = 100_000_000
 DOCUMENT = np.dtype([("start", "<u8"), ("bytes", "<u8")])
 Split = Literal["train", "val"]
@@ -154,11 +157,18 @@ class PreparedSet:
                     raise ValueError(
                         f"{name} has {files.size(path / name):,} bytes, {MANIFEST} says {size:,}"
                     )
+            for split in (manifest.train, manifest.val):
+                _check_full(split.shards, manifest.shard_size)
             encoder = open_encoder(path / TOKENIZER)
             if encoder.fingerprint() != manifest.tokenizer_sha256:
                 raise ValueError(
                     f"{MANIFEST} and {TOKENIZER}/ differ: it was prepared with the tokenizer "
                     f"{manifest.tokenizer_sha256[:12]}, this is {encoder.fingerprint()[:12]}"
+                )
+            if encoder.vocab_size != manifest.vocab_size:
+                raise ValueError(
+                    f"{MANIFEST} says {manifest.vocab_size:,} ids, its tokenizer has "
+                    f"{encoder.vocab_size:,}"
                 )
         except FileNotFoundError as error:
             name = Path(error.filename).name
@@ -216,6 +226,17 @@ def is_prepared(path: str | Path) -> bool:
         return False
 
 
+def is_remnant(path: str | Path) -> bool:
+    """Tell whether a folder holds what a preparation writes, without a manifest."""
+    folder = Path(path).expanduser()
+    try:
+        names = os.listdir(folder)
+    except OSError:  # no folder, or one that whoever reads it will complain about
+        return False
+    begun = (folder / WORK / PLAN).is_file() or any(map(SHARD_FILE.fullmatch, names))
+    return begun and not is_prepared(folder)
+
+
 def _compare_names(path: Path, manifest: Manifest) -> None:
     """Refuse missing and unknown files; hidden ones (.DS_Store) are an operating system's own."""
     present = {name for name in os.listdir(path) if not name.startswith(".")}
@@ -224,3 +245,12 @@ def _compare_names(path: Path, manifest: Manifest) -> None:
     problems += [f"{name} is not in {MANIFEST}" for name in sorted(present - expected)]
     if problems:
         raise ValueError(", ".join(problems[:5]))
+
+
+def _check_full(shards: list[Shard], size: int) -> None:
+    """Refuse shards that are not full, but for the last."""
+    if not shards:
+        raise ValueError(f"{MANIFEST} names no shards of a split")
+    for shard in shards:
+        if shard.tokens > size or (shard.tokens < size and shard is not shards[-1]):
+            raise ValueError(f"{shard.name} has {shard.tokens:,} tokens, a full one has {size:,}")

@@ -1,5 +1,6 @@
 """What is seen of a preparation: the estimate before it, its progress, and what came of it."""
 
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,8 @@ from gptlab.data.preparation.source import Source
 from gptlab.data.prepared import Manifest, PreparedSet, Split
 from gptlab.show._print import print_table, rounded
 from gptlab.train.display import PLAIN_SECONDS, duration
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Display:
@@ -60,6 +63,11 @@ class Display:
         if self.console.is_interactive:
             self.bar.start()
 
+    def stop(self) -> None:
+        """Take the bar away, if there is one."""
+        if self.console.is_interactive:
+            self.bar.stop()
+
     def progress(self, done: Done) -> None:
         """Count what was done."""
         self.documents += done.documents
@@ -89,11 +97,11 @@ def show_preparation(options: Options) -> None:
     try:
         prepared = prepare(options, display)
     except (KeyboardInterrupt, SystemExit):
-        display.bar.stop()
+        display.stop()
         display.say("stopped: what is done is kept; the same command goes on from there")
         raise
     finally:
-        display.bar.stop()
+        display.stop()
         signal.signal(signal.SIGTERM, before)
     show_manifest(prepared.path, prepared.manifest)
     print(f"train on it with: gptlab train data.path={prepared.path}")
@@ -115,6 +123,7 @@ def beginning(prepared: PreparedSet, split: Split, number: int, n_tokens: int = 
     start = int(starts[number])
     end = int(starts[number + 1]) if number + 1 < len(starts) else len(tokens)
     text = prepared.encoder.decode(tokens[start : min(end, start + n_tokens)].tolist())
+    text = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)  # they would steer a terminal
     return text + ("..." if end > start + n_tokens else "")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gptlab import machine
 from gptlab.config import differences
-from gptlab.data.batches import Batches
+from gptlab.data.batches import Batches, Checked
 from gptlab.data.corpus import Corpus, check_lengths
 from gptlab.data.mixing import mixed
 from gptlab.generate import LanguageModel, load
@@ -168,6 +168,10 @@ def _batches(recipe: Recipe, corpus: Corpus) -> Batches:
     T = recipe.model.context_length
     rows = [
         recipe.batching.build(text.tokens, text.starts, T, recipe.seed) for text in corpus.texts
+    ]
+    rows = [
+        each if text.n_ids is None else Checked(each, text.name, text.n_ids)
+        for each, text in zip(rows, corpus.texts, strict=True)
     ]
     weights = [text.weight for text in corpus.texts]
     return Batches(mixed(rows, weights, recipe.seed), recipe.batch_size())

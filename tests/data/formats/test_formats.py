@@ -225,6 +225,10 @@ def test_an_empty_file_has_no_documents(name: str, tmp_path: Path):
         ("a.jsonl", b'{"text": ["a"]}\n', "holds no text but list"),
         ("a.json", b'{"data": [{"text": "a"}]}', "no column 'text' .there are: data."),
         ("a.csv", b"id,text\n1,a\n2\n", "row 3: 1 values"),
+        ("a.csv", b'id,text\n1,"a\n2,b\n', r"a\.csv: line 3: damaged or cut short"),
+        ("a.json", b"[" * 200_000, r"a\.json: cannot be read: .*recursion"),
+        ("a.json", b'[{"text": 1' + b"0" * 5000 + b"}, {}]", r"a\.json: cannot be read: .*4300"),
+        ("a.json", b'[{"text": 1' + b"0" * 5000 + b"}]", r"a\.json: cannot be read: .*4300"),
     ],
 )
 def test_records_that_cannot_be_read(name: str, content: bytes, problem: str, tmp_path: Path):
@@ -244,6 +248,45 @@ def test_records_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         file = write(tmp_path, f"a.{name}", b'{"text": "' + b"x" * 1_000_000)
         with pytest.raises(ValueError, match="100,000 bytes"):
             read(file)
+
+
+def test_a_line_of_csv_without_an_end_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gptlab.data.formats.csv.MAX_RECORD", 100_000)
+    texts = ["x" * 90_000, "line\rof old\r\nand new\n"]
+    assert read(write(tmp_path, "a.csv", comma_separated(texts))) == texts
+    file = write(tmp_path, "a.csv", b"id,text\n" + b"x," * 10**6)
+    with pytest.raises(ValueError, match=r"a\.csv: line 2: longer than 100,000 characters"):
+        read(file)
+
+
+def test_lines_of_csv_may_end_as_on_old_machines(tmp_path: Path):
+    assert read(write(tmp_path, "a.csv", b"id,text\r1,a\r2,b\r")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "large_binary"])
+def test_bytes_in_a_parquet_column_of_text(kind: str, tmp_path: Path):
+    arrow = pytest.importorskip("pyarrow")
+    content = arrow.array([b"good", b"caf\xe9!", None, b"fine"], "binary")
+    if "string" in kind:
+        buffers = content.buffers()
+        content = arrow.Array.from_buffers(arrow.string(), 4, buffers)
+    column = content.cast(kind)
+    buffer = io.BytesIO()
+    arrow.parquet.write_table(arrow.table({"text": column}), buffer)
+    file = write(tmp_path, "a.parquet", buffer.getvalue())
+    with pytest.raises(ValueError, match=r"a\.parquet: .*not UTF-8 text: byte 3 is 0xe9"):
+        read(file)
+    assert read(file, Reading(errors="replace")) == ["good", "caf\ufffd!", "", "fine"]
+    assert read(file, Reading(errors="skip")) == ["good", "", "", "fine"]
+
+
+def test_a_parquet_value_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gptlab.data.formats.parquet.MAX_RECORD", 100_000)
+    assert read(write(tmp_path, "a.parquet", parquet(["x" * 100_000]))) == ["x" * 100_000]
+    with pytest.raises(ValueError, match=r"a\.parquet: .*longer than 100,000 bytes"):
+        read(write(tmp_path, "a.parquet", parquet(["x" * 100_001])))
 
 
 def test_row_groups_are_shared_out(tmp_path: Path):

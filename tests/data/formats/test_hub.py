@@ -12,6 +12,7 @@ from gptlab.data import formats
 from gptlab.data.formats import Reading, hub
 from gptlab.data.preparation.options import Options
 from gptlab.data.preparation.run import prepare
+from gptlab.data.preparation.source import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TEXTS = [f"text {i} naïve" for i in range(50)]
@@ -114,3 +115,18 @@ def test_it_is_prepared_like_any_source(folder: Path, tmp_path_factory: pytest.T
     from_hub, from_file = made
     for split in ("train", "val"):
         assert from_hub.manifest.of(split) == from_file.manifest.of(split)
+
+
+def test_an_at_sign_in_a_folders_name(folder: Path):
+    here = folder / "a@b"
+    here.mkdir()
+    (folder / "train-0.jsonl").rename(here / "train.jsonl")
+    assert read(f"hf:{here}") == TEXTS[0::3]
+
+
+def test_a_change_of_a_local_file_is_noticed(folder: Path):
+    stamps = open_source(f"hf:{folder}", Reading(), None).stamps()
+    assert [Path(str(name)).name for name, _, _ in stamps] == [f"train-{i}.jsonl" for i in range(3)]
+    with (folder / "train-1.jsonl").open("a") as file:
+        file.write("\n")
+    assert open_source(f"hf:{folder}", Reading(), None).stamps() != stamps

@@ -323,6 +323,7 @@ def interrupted(
         ({"errors": "skip"}, "--errors"),
         ({"column": "text", "limit_documents": 5}, "--limit-docs"),
         ({"tokenizer": "byte"}, "--tokenizer"),
+        ({"separator": "\n\n"}, "--separator"),
     ],
 )
 def test_another_preparations_work_is_refused(
@@ -372,6 +373,39 @@ def test_a_folder_that_is_not_empty_is_refused(prepare: Prepare, file: Path, tmp
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
     with pytest.raises(ValueError, match=r"thesis\.txt is not a folder"):
         prepare(file, out=out / "thesis.txt")
+
+
+def test_a_work_folder_of_somebody_elses_is_refused(prepare: Prepare, file: Path, tmp_path: Path):
+    out = tmp_path / "mine"
+    (out / ".work").mkdir(parents=True)
+    (out / ".work" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"--out=.*mine is not empty"):
+        prepare(file, out=out)
+    assert (out / ".work" / "thesis.txt").read_text() == "years of work"
+    (out / ".work" / "thesis.txt").rename(out / ".work" / "plan.json")
+    with pytest.raises(ValueError, match="beginning of another preparation"):
+        prepare(file, out=out)
+
+
+def test_what_a_kill_leaves_before_the_plan_is_ones_own(
+    prepare: Prepare, file: Path, tmp_path: Path
+):
+    out = tmp_path / "mine"
+    (out / ".work").mkdir(parents=True)
+    for name in ("lock", ".tmp-plan.json-12345678"):
+        (out / ".work" / name).touch()
+    assert contents(prepare(file, out=out).path) == contents(prepare(file).path)
+
+
+@posix
+def test_a_work_folder_that_is_a_link_is_refused(prepare: Prepare, file: Path, tmp_path: Path):
+    out, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / ".work").symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(ValueError, match=r"\.work is a symbolic link"):
+        prepare(file, out=out)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_a_finished_set_stays_as_it_is(prepare: Prepare, file: Path, tmp_path: Path):

@@ -202,7 +202,7 @@ def test_a_limit_takes_the_first(
     texts = [x for pair in zip(documents, [""] * len(documents), strict=True) for x in pair]
     file = write_jsonl(tmp_path / "a.jsonl", texts)
     if limit == 1:
-        with pytest.raises(ValueError, match="none of its 1 documents is left for training"):
+        with pytest.raises(ValueError, match=r"it has 1 document.*give a larger --limit-docs, and"):
             prepare(file, limit_documents=limit, val_documents=1, workers=workers)
         return
     prepared = prepare(file, limit_documents=limit, val_documents=1, workers=workers)
@@ -381,3 +381,20 @@ def test_a_character_that_cannot_be_encoded_names_the_file(prepare: Prepare, tmp
         (tmp_path / f"{name}.txt").write_text(text)
     with pytest.raises(ValueError, match=r"2\.txt: .*character 'd' at position 2"):
         prepare(f"{tmp_path}/*.txt", tokenizer=str(tmp_path / "tok2"))
+
+
+def test_without_documents_nothing_is_left(prepare: Prepare, tmp_path: Path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": ""}\n' * 3, "utf-8")
+    with pytest.raises(ValueError, match=r"a\.jsonl: it has no document that is text"):
+        prepare(file, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_packed_text_is_one_document(prepare: Prepare, tmp_path: Path):
+    file = tmp_path / "a.txt.gz"
+    file.write_bytes(gzip.compress(b"some text\n" * 100))
+    with pytest.raises(
+        ValueError, match=r"it has 1 document.*--separator, unpack it.*remove .*out"
+    ):
+        prepare(file, out=tmp_path / "out")

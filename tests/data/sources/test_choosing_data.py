@@ -104,3 +104,15 @@ def test_a_prepared_set_is_recognised_by_its_manifest(
         settings.override(["data=prepared"])
     with pytest.raises(ValueError, match=r"data\.path: gone: manifest\.json is missing"):
         _ = Prepared(path="gone").opened
+
+
+@pytest.mark.parametrize(
+    "name", [".work/plan.json", "train-00000.bin", "val-00000.documents", "train-100000.documents"]
+)
+def test_what_is_left_of_a_prepared_set_is_no_text(name: str, tmp_path: Path):
+    (tmp_path / "tokenizer.json").write_text("{}", "utf-8")
+    assert Settings.parse({"data": {"path": str(tmp_path)}}).data == Text(path=str(tmp_path))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(ValueError, match="an unfinished or damaged prepared set: run the same"):
+        Settings.parse({"data": {"path": str(tmp_path)}})

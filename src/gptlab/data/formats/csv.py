@@ -23,11 +23,22 @@ class Csv(Format):
         with open_stream(span.path) as stream:
             bom_length(stream)
             text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
-            rows = csv.reader(text, delimiter=delimiter)
+            rows = csv.reader(_lines(text, span.path), delimiter=delimiter, strict=True)
             try:
                 yield from _documents(rows, span.path, reading)
             except csv.Error as error:
-                raise ValueError(f"{span.path}: line {rows.line_num:,}: {error}") from None
+                raise ValueError(
+                    f"{span.path}: line {rows.line_num:,}: damaged or cut short: {error}"
+                ) from None
+
+
+def _lines(text: io.TextIOWrapper, path: str) -> Iterator[str]:
+    number = 0
+    while line := text.readline(MAX_RECORD):
+        number += 1
+        if len(line) == MAX_RECORD:
+            raise ValueError(f"{path}: line {number:,}: longer than {MAX_RECORD:,} characters")
+        yield line
 
 
 def _documents(rows: Iterator[list[str]], path: str, reading: Reading) -> Iterator[Fragment]:

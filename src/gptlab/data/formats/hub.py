@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gptlab.data.extras import needed
 from gptlab.data.formats import Format, Fragment, Reading, Span
 from gptlab.data.formats._records import text_of
+from gptlab.data.sources._files import files_below
 
 PREFIX = "hf:"
 
@@ -36,7 +37,7 @@ class Hub(Format):
     """`path` is the whole source, with the revision behind an @."""
 
     def fragments(self, span: Span, reading: Reading) -> Iterator[Fragment]:
-        name, _, revision = span.path.partition("@")
+        name, _, revision = span.path.rpartition("@")
         stream = _open(parse(name)._replace(revision=revision or None))
         if stream.num_shards > 1:
             stream = stream.shard(num_shards=stream.num_shards, index=span.start)
@@ -60,6 +61,12 @@ def parse(source: str) -> DataSet:
         return found._replace(split=more[0])
     settings = dict(zip(("config", "split"), more, strict=False))
     return found._replace(**{key: value for key, value in settings.items() if value})
+
+
+def local_files(source: str) -> list[Path]:
+    """Find the files of a data set that is a folder here; none of one on the hub."""
+    folder = Path(parse(source).name)
+    return files_below(folder) if folder.is_dir() else []
 
 
 def spans(source: str) -> list[tuple[Span, int]]:

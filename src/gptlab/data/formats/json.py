@@ -41,7 +41,7 @@ def _values(stream: BinaryIO, path: str) -> Iterator[Any]:
             continue
         at = 0
         try:
-            while (found := _value(buffer, at))[1] < len(buffer):
+            while (found := _value(buffer, at, path))[1] < len(buffer):
                 yield found[0]
                 at = found[1]
         except JSONDecodeError:  # it may go on in the next chunk
@@ -53,11 +53,16 @@ def _values(stream: BinaryIO, path: str) -> Iterator[Any]:
     yield from _last_values(buffer, is_list, path)
 
 
-def _value(buffer: str, at: int) -> tuple[Any, int]:
+def _value(buffer: str, at: int, path: str) -> tuple[Any, int]:
     """Decode the value from `at` on, and tell where it ends."""
     start = BETWEEN.match(buffer, at)
     assert start is not None
-    return DECODER.raw_decode(buffer, start.end())
+    try:
+        return DECODER.raw_decode(buffer, start.end())
+    except JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:  # too long a number, too many brackets
+        raise ValueError(f"{path}: cannot be read: {error}") from None
 
 
 def _last_values(buffer: str, is_list: bool, path: str) -> Iterator[Any]:
@@ -65,8 +70,8 @@ def _last_values(buffer: str, is_list: bool, path: str) -> Iterator[Any]:
     at = 0
     while buffer[at:].strip(" \t\r\n,]"):
         try:
-            value, at = _value(buffer, at)
-        except (JSONDecodeError, RecursionError) as error:
+            value, at = _value(buffer, at, path)
+        except JSONDecodeError as error:
             raise ValueError(f"{path}: not JSON, or cut short: {error}") from None
         yield value
     if is_list and not buffer[at:].strip().endswith("]"):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.data.extras import needed
-from gptlab.data.formats import PACKED, Format, Fragment, Reading, Span
-from gptlab.data.formats._documents import from_text
+from gptlab.data.formats import MAX_RECORD, PACKED, Format, Fragment, Reading, Span
+from gptlab.data.formats._documents import from_sections
 from gptlab.data.formats._records import check_column
+from gptlab.data.formats._sections import sections
 
 ROWS = 64  # decoded at a time
 
@@ -39,11 +40,11 @@ class Parquet(Format):
             where = f"{span.path}: a row of the row groups {span.start} and on"
             batches = file.iter_batches(ROWS, groups, [reading.column], use_threads=False)
             for batch in batches:
-                for value in batch.column(0):
-                    text = value.as_py() or ""
-                    if isinstance(text, bytes):
-                        text = text.decode("utf-8", "surrogateescape")
-                    yield from from_text(text, where, reading.errors)
+                for value in batch.column(0).cast("large_binary"):
+                    content = value.as_py() or b""
+                    if len(content) > MAX_RECORD:
+                        raise ValueError(f"{where}: longer than {MAX_RECORD:,} bytes")
+                    yield from from_sections(sections([content]), where, 0, reading.errors)
 
 
 @contextmanager

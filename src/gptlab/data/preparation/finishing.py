@@ -17,6 +17,10 @@ from gptlab.data.prepared import MANIFEST, TOKENIZER, Manifest
 from gptlab.tokenizer import Encoder, Tokenizer
 
 
+class NoDocuments(ValueError):
+    """There is nothing that another command could go on from."""
+
+
 def finish(
     options: Options,
     source: Source,
@@ -100,11 +104,23 @@ def _places(
             else f"the {options.val_documents} documents with the smallest sha256, and their copies"
         )
     n_kept, n_val = int(kept.sum()), int((places == VAL).sum())
+    if n_kept == 0:
+        raise NoDocuments(f"{options.source}: it has no document that is text")
+    if n_kept == 1:
+        remedy = (
+            "a larger --limit-docs"
+            if options.limit_documents == 1
+            else "--separator, unpack it, or give more text"
+        )
+        raise ValueError(
+            f"{options.source}: it has 1 document, training and validation need one each: give "
+            f"{remedy}, and remove {options.out}"
+        )
     if not 0 < n_val < n_kept:
         what = "validation" if n_val == 0 else "training"
         given = f"--val-fraction={options.fraction}" if options.fraction else "--val-docs"
         raise ValueError(
             f"{options.source}: none of its {n_kept} documents is left for {what} ({given}); "
-            "choose --val-docs between 1 and the number of documents, or give more of them"
+            f"choose --val-docs between 1 and {n_kept - 1:,}"
         )
     return places, rule

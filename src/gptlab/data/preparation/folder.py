@@ -14,10 +14,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gptlab import files
-from gptlab.data.prepared import MANIFEST, is_prepared
+from gptlab.data.prepared import MANIFEST, PLAN, WORK, is_prepared
 
-WORK = ".work"
-PLAN = "plan.json"
+LOCK = "lock"
 
 
 class WorkFolder:
@@ -37,6 +36,8 @@ class WorkFolder:
         if not self.out.is_dir():
             raise ValueError(f"--out={self.out} is not a folder")
         there = os.listdir(self.out)
+        if self.path.is_symlink():
+            raise ValueError(f"{self.path} is a symbolic link; choose another --out, or remove it")
         if (self.path / PLAN).is_file():
             self._compare()
             return MANIFEST in there
@@ -44,7 +45,7 @@ class WorkFolder:
             raise ValueError(
                 f"--out={self.out} holds a prepared set already; choose another, or remove it"
             )
-        if set(there) - {WORK}:
+        if set(there) - {WORK} or self._foreign():
             raise ValueError(
                 f"--out={self.out} is not empty, and what it holds is not the beginning of this "
                 "preparation; choose another"
@@ -56,7 +57,7 @@ class WorkFolder:
         """Make the folder if it is not there, and keep other processes out."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / "lock", timeout=0.3)
+            lock = FileLock(self.path / LOCK, timeout=0.3)
             with lock:
                 if not (self.path / PLAN).exists():
                     files.replace(self.path / PLAN, json.dumps(self.plan).encode())
@@ -83,15 +84,25 @@ class WorkFolder:
         (self.path / PLAN).unlink()
         self.path.rmdir()
 
+    def _foreign(self) -> bool:
+        """Tell whether `.work` holds anything but what `open` leaves there before the plan."""
+        if not os.path.lexists(self.path):
+            return False
+        return not self.path.is_dir() or any(
+            name != LOCK and not name.startswith(files.TEMPORARY + PLAN)
+            for name in os.listdir(self.path)
+        )
+
     def _compare(self) -> None:
         try:
             begun = json.loads((self.path / PLAN).read_bytes())
         except ValueError:
-            begun = {}
+            begun = None
+        begun = begun if isinstance(begun, dict) else {}
         for name, value in self.plan.items():
             if begun.get(name) != value:
                 raise ValueError(
                     f"--out={self.out} holds the beginning of another preparation: {name} was "
-                    f"{str(begun.get(name))[:80]}, is {str(value)[:80]}; choose another folder, or "
+                    f"{begun.get(name)!r:.80}, is {value!r:.80}; choose another folder, or "
                     "remove this one"
                 )

@@ -29,6 +29,8 @@ class Options:
 
     def check(self) -> None:
         """Raise ValueError for what makes no sense."""
+        if not self.source:
+            raise ValueError("SOURCE is empty: give a file, a folder, a glob or hf:NAME")
         if self.val_fraction is not None and self.val_documents is not None:
             raise ValueError("--val-fraction and --val-docs: give one of them")
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:

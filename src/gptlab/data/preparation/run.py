@@ -15,7 +15,7 @@ from gptlab import machine
 from gptlab.data.corpus import BLANK_LINE
 from gptlab.data.formats import Reading
 from gptlab.data.preparation.estimate import Estimate, check_disk, estimate
-from gptlab.data.preparation.finishing import finish
+from gptlab.data.preparation.finishing import NoDocuments, finish
 from gptlab.data.preparation.folder import WorkFolder
 from gptlab.data.preparation.options import Options
 from gptlab.data.preparation.part import Mark, Part, Progress, Work
@@ -69,19 +69,24 @@ def _prepare(options: Options, listener: Listener) -> PreparedSet:
     listener.estimated(source, wanted, workers)
     if wanted is not None:
         check_disk(wanted, options.out, 1 - len(done) / len(source.pieces))
-    with folder.open():
-        encoder.save(folder.path / TOKENIZER)
-        listener.began(wanted.text_bytes if wanted else 0, sum(m.bytes for m in done.values()))
-        left = _left(source.pieces, done, options.limit_documents)
-        with closing(_events(options, work, left, encoder, workers, listener)) as events:
-            for event in events:
-                if isinstance(event, Progress):
-                    listener.progress(event)
-                else:
-                    done[event[0]] = event[1]
-        _refuse_changes(folder, options, source, encoder)
-        listener.say("writing the shards")
-        finish(options, source, done, tokenizer, encoder, work)
+    try:
+        with folder.open():
+            encoder.save(folder.path / TOKENIZER)
+            listener.began(wanted.text_bytes if wanted else 0, sum(m.bytes for m in done.values()))
+            left = _left(source.pieces, done, options.limit_documents)
+            with closing(_events(options, work, left, encoder, workers, listener)) as events:
+                for event in events:
+                    if isinstance(event, Progress):
+                        listener.progress(event)
+                    else:
+                        done[event[0]] = event[1]
+            _refuse_changes(folder, options, source, encoder)
+            listener.say("writing the shards")
+            finish(options, source, done, tokenizer, encoder, work)
+    except NoDocuments:
+        folder.remove()
+        options.out.rmdir()
+        raise
     folder.remove()
     return PreparedSet.open(options.out)
 

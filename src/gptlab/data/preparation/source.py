@@ -57,7 +57,8 @@ def open_source(given: str, reading: Reading, val_fraction: float | None) -> Sou
     val_fraction: what part of a lone document is its second part; None: do not cut it in two.
     """
     if given.startswith(hub.PREFIX):
-        return Source(given, [], 0, _pieces(hub.spans(given), SMALLEST), False)
+        pieces = _pieces(hub.spans(given), SMALLEST)
+        return Source(given, hub.local_files(given), 0, pieces, False)
     files, left_out = find_files(given)
     total = sum(file.stat().st_size for file in files)
     if total == 0:

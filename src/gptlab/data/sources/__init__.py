@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from gptlab.config import Part, find_variant
-from gptlab.data.prepared import is_prepared
+from gptlab.data.prepared import is_prepared, is_remnant
 from gptlab.tokenizer import Encoder, Tokenizer
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ class Data(Part):
         names_its_variant = isinstance(data, Mapping) and (cls is Data or "type" in data)
         if names_its_variant and data.get("path") is not None and data.get("type") != "prepared":
             path = data["path"]
+            if isinstance(path, str) and is_remnant(path):
+                raise ValueError(
+                    f"data.path={path}: an unfinished or damaged prepared set: run the same gptlab "
+                    "prepare again"
+                )
             if isinstance(path, str) and is_prepared(path):
                 data = {"type": "prepared", "path": path}  # it is split already
             else:

@@ -5,8 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from gptlab.data.batches import check_ids
 from gptlab.data.corpus import Corpus, Text
 from gptlab.data.prepared import PreparedSet
+from gptlab.data.shards import Shards
 from gptlab.data.sources import Data
 from gptlab.tokenizer import Encoder, Tokenizer
 
@@ -44,12 +46,21 @@ class Prepared(Data):
                 f"this one is {encoder.fingerprint()[:12]}; prepare the text with this one"
             )
         val = self.opened.tokens("val")
+        for ids in val.arrays if isinstance(val, Shards) else [val]:
+            check_ids(ids, self.name, manifest.vocab_size)
         starts, val_starts = (
             self.opened.documents(split)["start"].astype(np.int64) for split in ("train", "val")
         )
         first = len(encoder.bytes_of(int(val[:1][0]))) if len(val) else 0
         return Corpus(
-            texts=(Text(self.opened.tokens("train"), starts),),
+            texts=(
+                Text(
+                    self.opened.tokens("train"),
+                    starts,
+                    name=self.name,
+                    n_ids=manifest.vocab_size,
+                ),
+            ),
             val=val,
             val_starts=val_starts,
             val_bytes=manifest.val.text_bytes - first,
