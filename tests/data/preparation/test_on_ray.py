@@ -1,6 +1,7 @@
 """The same preparation on a cluster: a local Ray, where it is installed."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def test_the_same_bytes_as_without(
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents), "utf-8")
     expected = contents(prepare(file, shard_size=3000))
+    heard = signal.getsignal(signal.SIGTERM)
     assert contents(prepare(file, shard_size=3000, ray="local")) == expected
+    assert signal.getsignal(signal.SIGTERM) is heard
     bad = tmp_path / "bad.jsonl"
     bad.write_bytes(file.read_bytes() + b'{"text": "caf\xe9"}\n')
     with pytest.raises(ValueError, match=r"bad\.jsonl: line at byte .*: not UTF-8"):

@@ -5,6 +5,8 @@ path. Parts, and so shards and manifest, are the same bytes as without Ray.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ def on_ray(work: Work, pieces: Iterator[Piece], tokenizer: Path, address: str) -
     """Do pieces on a cluster; `local` starts one on this machine. A lost task is done again."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = needed("ray", "ray", f"--ray={address}")
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, include_dashboard=False if address == "local" else None)
     except (ConnectionError, ValueError) as error:
@@ -46,6 +49,8 @@ def on_ray(work: Work, pieces: Iterator[Piece], tokenizer: Path, address: str) -
             yield number, mark
     finally:
         ray.shutdown()
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray takes SIGTERM, and would keep it
 
 
 def _make_part(work: Work, tokenizer: str, piece: Piece) -> tuple[Mark, list[Progress]]:
