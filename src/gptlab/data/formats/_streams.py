@@ -73,7 +73,7 @@ class ZstdReader(io.RawIOBase):
     """Frames of zstandard, one after the other; unlike the library's, it tells a missing end."""
 
     def __init__(self, path: str, file: BinaryIO):
-        self.library: Any = needed("zstandard", "data", f"{path} is compressed by zstandard")
+        self.zstandard: Any = needed("zstandard", "data", f"{path} is compressed by zstandard")
         self.file = file
         self.frame: Any = None
         self.ready, self.fed = memoryview(b""), b""
@@ -96,10 +96,10 @@ class ZstdReader(io.RawIOBase):
 
     def _decompress(self) -> None:
         if self.frame is None:
-            self.frame = self.library.ZstdDecompressor().decompressobj()
+            self.frame = self.zstandard.ZstdDecompressor().decompressobj()
         try:
             self.ready = memoryview(self.frame.decompress(self.fed))
-        except self.library.ZstdError as error:
+        except self.zstandard.ZstdError as error:
             raise EOFError(str(error)) from None
         self.fed = b""
         if self.frame.eof:
