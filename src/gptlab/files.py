@@ -4,20 +4,23 @@ Every change that a run makes on disk is one of `make_folder write write_tensors
 rename remove append`: tests kill the process, or fail the call, at each one of them.
 """
 
+import json
 import os
 import shutil
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 TEMPORARY = ".tmp-"  # what a name begins with while its content is not to be relied on
 RENAME_DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds; Windows' scanners hold new files for a moment
@@ -138,6 +141,35 @@ def read(path: Path, limit: int) -> bytes:
     if size(path) > limit:
         raise ValueError(f"{path.name} has {size(path):,} bytes, more than {limit:,}")
     return path.read_bytes()
+
+
+def read_parsed(file: Path, limit: int, parse: Callable[[bytes], T], problem: str = "") -> T:
+    """Make something of a file from elsewhere, which may be a link.
+
+    Raises ValueError, in one line that names the file, if that cannot be done.
+    """
+    try:
+        if file.stat().st_size > limit:
+            raise ValueError(f"larger than {limit:,} bytes")
+        return parse(file.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({reason(error)})") from None
+    except RecursionError:
+        raise ValueError(f"{file}: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {problem}{error}") from None
+
+
+def read_object(file: Path, limit: int) -> dict[str, Any] | None:
+    """Read a JSON object from elsewhere, None if there is no such file; see `read_parsed`."""
+    return read_parsed(file, limit, _object, "damaged: ") if file.exists() else None
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    tree = json.loads(content.decode("utf-8"))
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no object")
+    return tree
 
 
 def digest(path: Path) -> str:

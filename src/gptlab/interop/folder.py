@@ -4,7 +4,6 @@ Nothing in it runs, sizes are bounded, and no name in it leads out of it. (Files
 cache of `huggingface_hub` is made of them.)
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from gptlab import files
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -31,22 +32,7 @@ class Folder:
 
     def json(self, name: str) -> dict[str, Any] | None:
         """Read an object, None if there is no such file. Raises ValueError if it is damaged."""
-        file = self.path / name
-        if not file.exists():
-            return None
-        try:
-            if file.stat().st_size > MAX_JSON_BYTES:
-                raise ValueError(f"larger than {MAX_JSON_BYTES:,} bytes")
-            tree = json.loads(file.read_bytes().decode("utf-8"))
-        except OSError as error:
-            raise ValueError(f"{file}: cannot be read ({error.strerror})") from None
-        except RecursionError:
-            raise ValueError(f"{file}: nested too deeply") from None
-        except ValueError as error:
-            raise ValueError(f"{file}: damaged: {error}") from None
-        if not isinstance(tree, dict):
-            raise ValueError(f"{file}: damaged: it holds no object")
-        return tree
+        return files.read_object(self.path / name, MAX_JSON_BYTES)
 
     def config(self) -> dict[str, Any]:
         """Read config.json, which must be there."""

@@ -8,14 +8,15 @@ are for gptlab to put where they belong.
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from inspect import getmembers, isfunction
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from pydantic import PositiveInt
 
+from gptlab import files
 from gptlab.config import Part, find_variant, nearest, variant_names
 from gptlab.plain_yaml import read_yaml_file
 from gptlab.tokenizer import _chats
@@ -24,8 +25,6 @@ from gptlab.tokenizer._encoder import CHAT_FILE as CHAT_FILE
 from gptlab.tokenizer._encoder import FILE as FILE
 from gptlab.tokenizer._encoder import MAX_FILE_BYTES as MAX_FILE_BYTES
 from gptlab.tokenizer._encoder import Encoder as Encoder
-
-T = TypeVar("T")
 
 
 class Tokenizer(Part):
@@ -70,11 +69,14 @@ class Tokenizer(Part):
         The file must be exactly what `save` writes, else ValueError with the file's name.
         """
         file = Path(folder) / FILE
-        encoder = _load(file, self._restore_exactly, f"not a {self.variant} tokenizer: ")
+        encoder = files.read_parsed(
+            file, MAX_FILE_BYTES, self._restore_exactly, f"not a {self.variant} tokenizer: "
+        )
         load_chat(Path(folder), encoder)
         return encoder
 
-    def _restore_exactly(self, text: str) -> Encoder:
+    def _restore_exactly(self, content: bytes) -> Encoder:
+        text = content.decode("utf-8")
         encoder = self.restore(json.loads(text))
         if encoder.to_json() != text:
             raise ValueError("damaged or changed by hand")
@@ -104,7 +106,7 @@ def open_ours(folder: Path) -> tuple[Tokenizer, Encoder] | None:
         folder /= "tokenizer"
     if not (folder / FILE).is_file():
         return None
-    tree = _load(folder / FILE, json.loads)
+    tree = files.read_parsed(folder / FILE, MAX_FILE_BYTES, json.loads)
     tokenizer = recognise(tree)
     if isinstance(tree, dict) and "type" in tree:  # Hugging Face's has none
         if tokenizer is None:
@@ -130,7 +132,8 @@ def load_chat(folder: Path, encoder: Encoder) -> None:
     """Give an encoder the chat template of a folder, if there is one."""
     file = folder / CHAT_FILE
     if file.exists():
-        encoder.use_chat(_load(file, Chat.from_json, "not a chat template: "), str(file))
+        chat = files.read_parsed(file, MAX_FILE_BYTES, Chat.from_json, "not a chat template: ")
+        encoder.use_chat(chat, str(file))
 
 
 def find_chat(name: str) -> Chat:
@@ -147,17 +150,3 @@ def find_chat(name: str) -> Chat:
         return Chat.parse(read_yaml_file(Path(name)))
     except ValueError as error:
         raise ValueError(f"{name}: not a chat template: {error}") from None
-
-
-def _load(file: Path, parse: Callable[[str], T], problem: str = "") -> T:
-    """Read a file whose text is parsed. Raises ValueError with the file's name."""
-    try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
-        return parse(file.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise ValueError(f"{file}: cannot be read ({error.strerror})") from None
-    except RecursionError:
-        raise ValueError(f"{file}: nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{file}: {problem}{error}") from None

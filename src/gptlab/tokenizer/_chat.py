@@ -79,7 +79,7 @@ class Chat(Config):
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         return cls.parse(json.loads(text))
 
 

@@ -1,10 +1,11 @@
 """Reading tokenizers as others publish them."""
 
-import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gptlab import files
 from gptlab.tokenizer._encoder import FILE, MAX_FILE_BYTES
 from gptlab.tokenizer._hugging_face import Merge, build, describe_parts
 from gptlab.tokenizer._special import END_OF_TEXT
@@ -35,36 +36,14 @@ def read_published(path: Path) -> dict[str, Any]:
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:
-    """Read an object, None if there is no such file."""
-    if not file.exists():
-        return None
-    try:
-        tree = json.loads(_read(file).decode("utf-8"))
-    except RecursionError:
-        raise ValueError(f"{file}: nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{file}: damaged: {error}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{file}: damaged: it holds no object")
-    return tree
-
-
-def _read(file: Path) -> bytes:
-    try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"larger than {MAX_FILE_BYTES:,} bytes")
-        return file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from None
+    return files.read_object(file, MAX_FILE_BYTES)
 
 
 def _read_merges(vocabulary: Path, merges: Path) -> dict[str, Any]:
     """Make a tokenizer.json of GPT-2's two files."""
     ids = _read_json(vocabulary) or {}
-    try:
-        lines = _read(merges).decode("utf-8").split("\n")
-    except ValueError as error:
-        raise ValueError(f"{merges}: damaged: {error}") from None
+    text = files.read_parsed(merges, MAX_FILE_BYTES, bytes.decode, "damaged: ")
+    lines = text.split("\n")
     pairs: list[Merge] = []
     has_title = lines[0].startswith("#version")
     for number, line in enumerate(lines[has_title:], 1 + has_title):
@@ -80,10 +59,7 @@ def _read_merges(vocabulary: Path, merges: Path) -> dict[str, Any]:
 
 
 def _read_tiktoken(file: Path) -> dict[str, Any]:
-    try:
-        return read_tiktoken(file.stem, _read(file))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+    return files.read_parsed(file, MAX_FILE_BYTES, partial(read_tiktoken, file.stem))
 
 
 def find_end_of_text(folder: Path, inner: dict[str, Any]) -> str | None:
