@@ -1,0 +1,80 @@
+"""A study from its declaration to its results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptlab import files
+from gptlab.compare.arms import Arm, arms_of
+from gptlab.compare.budget import counts_of
+from gptlab.compare.collecting import Conducted, Draw, collect
+from gptlab.compare.jobs import Job
+from gptlab.compare.results import Results
+from gptlab.compare.runner import Runner
+from gptlab.compare.study import Study
+from gptlab.compare.tuning import Tuned, tune
+from gptlab.train.session import Say
+
+RESULTS, STUDY = "results.json", "study.yaml"
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and how a study is run. `report_only`: nothing is run, what is there is read."""
+
+    root: Path = Path("runs")
+    studies: Path = Path("studies")
+    jobs: int | None = None
+    ray: str | None = None
+    report_only: bool = False
+    command: str = ""
+
+    def folder(self, study: Study) -> Path:
+        """Give the folder of a study's results."""
+        return self.studies / study.name
+
+
+def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
+    """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
+    folder = how.folder(study)
+    arms = arms_of(study, say)
+    runner = Runner(how.root, folder, say, how.jobs, how.ray)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.replace(folder / STUDY, study.to_yaml().encode())
+
+    def finish(trials: Sequence[Job]) -> None:
+        if how.report_only:
+            _refuse_missing(trials, how.root)
+        else:
+            runner.finish(trials, later=total_flops(report_jobs(study, arms)))
+
+    tuned: list[Tuned] = []
+    if study.tune:
+        tuned = tune(study, study.tune, arms, how.root, finish)
+        arms = [each.arm for each in tuned]
+    jobs = report_jobs(study, arms)
+    if not how.report_only:
+        runner.finish(jobs)
+    conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, runner.failures)
+    results = collect(conducted, draw)
+    results.save(folder / RESULTS)
+    return results
+
+
+def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:
+    """Plan the runs that are reported: all arms with one seed, then with the next."""
+    return [Job.of(arm, seed, "report") for seed in study.seeds for arm in arms]
+
+
+def total_flops(jobs: Sequence[Job]) -> float:
+    """Add up what training takes."""
+    return sum(counts_of(job.recipe).training_flops for job in jobs)
+
+
+def _refuse_missing(trials: Sequence[Job], root: Path) -> None:
+    missing = [job.label for job in trials if job.state(root) in ("new", "started")]
+    if missing:
+        raise ValueError(
+            f"--report-only: {len(missing)} runs of tuning have not ended yet ({missing[0]}), so "
+            "that nobody knows with what the others are to be run; run it without --report-only"
+        )
