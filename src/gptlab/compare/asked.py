@@ -31,7 +31,8 @@ class Asked:
             study = read_study(self.target)
             if self.variants:
                 raise ValueError(f"--variant: {self.target} names the variants; add them there")
-            return study.but(**given, settings=study.settings + self.settings)
+            changed = {**given, "settings": study.settings + self.settings}
+            return Study.parse(study.model_dump(mode="json") | changed)
         if not self.variants:
             raise ValueError("nothing to compare: name a --variant, as rope:model.positions=rotary")
         variants = variants_of(self.variants)

@@ -12,6 +12,7 @@ from gptlab.compare.jobs import Job
 from gptlab.compare.results import Results
 from gptlab.compare.runner import Runner
 from gptlab.compare.study import Study
+from gptlab.compare.timing import timed
 from gptlab.compare.tuning import Tuned, tune
 from gptlab.train.session import Say
 
@@ -37,7 +38,7 @@ class How:
 def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
     folder = how.folder(study)
-    arms = arms_of(study, say)
+    arms = arms_for(study, how, say, keep=True)
     runner = Runner(how.root, folder, say, how.jobs, how.ray)
     folder.mkdir(parents=True, exist_ok=True)
     files.replace(folder / STUDY, study.to_yaml().encode())
@@ -59,6 +60,14 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     results = collect(conducted, draw)
     results.save(folder / RESULTS)
     return results
+
+
+def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
+    """Make the arms; where they get the same time, measure it, and `keep` what was measured."""
+    arms = arms_of(study, say)
+    if study.match == "time":
+        arms = timed(arms, how.folder(study), say, keep)
+    return arms
 
 
 def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:

@@ -32,6 +32,15 @@ def _opened(base: Any) -> Any:
     return open_recipe(base) if isinstance(base, str) else base
 
 
+def _settings_or_recipe(variant: Any) -> Any:
+    """Choose by its form, so that a mistake in one of them is not told of both."""
+    if isinstance(variant, str):
+        return (variant,)
+    if isinstance(variant, list | tuple):
+        return tuple(map(str, variant))
+    return variant if isinstance(variant, Recipe) else Recipe.parse(variant)
+
+
 class Tuning(Config):
     """Which learning rates each arm tries, on seeds that are not reported.
 
@@ -86,7 +95,7 @@ class Study(Config):
     def _one_setting_is_a_list(cls, variants: Any) -> Any:
         if not isinstance(variants, dict):
             return variants
-        return {name: (x,) if isinstance(x, str) else x for name, x in variants.items()}
+        return {name: _settings_or_recipe(x) for name, x in variants.items()}
 
     @field_validator("variants")
     @classmethod

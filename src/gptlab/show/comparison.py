@@ -1,10 +1,13 @@
 """`gptlab compare`: what a study will take, and what it found."""
 
+from gptlab.compare.collecting import NOUNS
 from gptlab.compare.conduct import How, conduct
+from gptlab.compare.planning import plan
 from gptlab.compare.results import Results
 from gptlab.compare.study import Study
-from gptlab.show._print import print_table
+from gptlab.show._print import print_table, rounded
 from gptlab.show.model import picture
+from gptlab.train.display import duration
 from gptlab.train.session import Say
 
 
@@ -16,7 +19,28 @@ def show_comparison(study: Study, how: How, say: Say) -> None:
 
 
 def show_plan(study: Study, how: How, say: Say) -> None:
-    """Print what a study will take."""
+    """Print what a study will take; nothing is run but a few steps, to measure their time."""
+    found = plan(study, how, say)
+    print_table(
+        f"{study.name}: every arm has the same {NOUNS[study.match]}",
+        ["arm", "parameters", "non-embedding", "tokens", "training FLOPs", "off", "solved"],
+        [
+            [
+                f"{arm.name} {arm.scale}".strip(),
+                f"{counts.parameters:,}",
+                f"{counts.non_embedding:,}",
+                f"{counts.tokens:,}",
+                rounded(counts.training_flops),
+                f"{arm.matched.off:+.2%}",
+                ", ".join(f"{path}={value}" for path, _, value in arm.matched.changes),
+            ]
+            for arm, counts in zip(found.arms, found.counts, strict=True)
+        ],
+    )
+    tuning = f", and {found.trials} to tune" if found.trials else ""
+    print(f"runs   {found.reports}{tuning}; {found.done} of them are there already")
+    print(f"time   about {duration(found.seconds)}, {found.at_once} at once")
+    print(f"disk   at most {rounded(found.disk)}B, {rounded(found.free)}B are free")
 
 
 def _print_values(results: Results) -> None:
