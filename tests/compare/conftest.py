@@ -1,13 +1,13 @@
 """Studies that take a second: a tiny recipe, on a text made up here."""
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from studies import Conduct, MakeRecipe, MakeStudy
 
-from gptlab import files
+from gptlab import files, machine
 from gptlab.compare.conduct import How, conduct
 from gptlab.compare.results import Results
 from gptlab.compare.study import Study
@@ -29,11 +29,6 @@ TINY = (
     "seed=3",
 )
 VARIANTS = {"rope": ("model.positions=rotary",), "swiglu": ("model.mlp=swiglu",)}
-OF_TIME = ("seconds", "tokens_per_second")
-
-MakeRecipe = Callable[..., Recipe]
-MakeStudy = Callable[..., Study]
-Conduct = Callable[..., Results]
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +79,9 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for the disk, where nobody pulls the plug."""
     monkeypatch.setattr(files, "sync", lambda path: None)
     monkeypatch.setattr(files, "sync_folder", lambda path: None)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs have one thread each, however many go side by side: bit for bit the same."""
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)

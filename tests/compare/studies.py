@@ -1,9 +1,15 @@
 """What tests ask of a study's results."""
 
+from collections.abc import Callable
 from typing import Any
 
 from gptlab.compare.results import Results
+from gptlab.compare.study import Study
+from gptlab.train.recipe import Recipe
 
+MakeRecipe = Callable[..., Recipe]
+MakeStudy = Callable[..., Study]
+Conduct = Callable[..., Results]
 OF_TIME = {"seconds", "tokens_per_second", "command"}
 
 

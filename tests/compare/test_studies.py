@@ -4,15 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Conduct, MakeRecipe, MakeStudy
-from studies import timeless, values
+from studies import Conduct, MakeRecipe, MakeStudy, timeless, values
 
 from gptlab.compare import jobs
 from gptlab.compare.conduct import How
 from gptlab.compare.results import Results
 from gptlab.runs.folder import RunFolder
 from gptlab.train.run import start_run
-
 
 EDITS = {"config.yaml": ("lr: 0.002", "lr: 0.003"), "status.json": ("6", "7")}
 
@@ -160,8 +158,8 @@ def test_a_failure_is_kept_shown_and_tried_once_more(
 
 def test_a_target_that_nobody_reaches_is_a_result(study: MakeStudy, run: Conduct):
     near, far = ({"type": "steps_to_loss", "target": x} for x in (2.15, 0.01))
-    seconds = {"type": "seconds_to_loss", "target": 2.15}
-    results = run(study("train.steps=30", seeds=(0,), metrics=(near, far, seconds)))
+    time = {"type": "seconds_to_loss", "target": 2.15}
+    results = run(study("train.steps=30", seeds=(0,), metrics=(near, far, time)))
     assert [metric.name for metric in results.metrics] == [
         "steps_to_loss(2.15)",
         "steps_to_loss(0.01)",
@@ -170,10 +168,14 @@ def test_a_target_that_nobody_reaches_is_a_result(study: MakeStudy, run: Conduct
     for each in results.runs:
         assert each.metrics["steps_to_loss(0.01)"] is None
         steps = each.metrics["steps_to_loss(2.15)"]
-        losses = dict(zip(each.curve.steps, each.curve.val_loss, strict=True))
-        before = max(s for s, x in losses.items() if x is not None and s <= steps)
-        after = min(s for s, x in losses.items() if x is not None and s >= steps)
-        assert losses[before] >= 2.15 >= losses[after]
+        assert steps is not None
+        pairs = list(zip(each.curve.steps, each.curve.val_loss, strict=True))
+        above = [step for step, loss in pairs if loss is not None and loss > 2.15]
+        below = [step for step, loss in pairs if loss is not None and loss <= 2.15]
+        assert max(above) < steps <= min(below)
+        seconds = each.metrics["seconds_to_loss(2.15)"]
+        assert seconds is not None
+        assert 0 < seconds < each.curve.seconds[-1]
 
 
 def test_one_seed_is_said_to_tell_nothing(study: MakeStudy, run: Conduct):

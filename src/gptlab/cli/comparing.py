@@ -1,8 +1,8 @@
-"""`gptlab compare`: did it help?"""
+"""`gptlab compare`, `gptlab noise`: did it help?"""
 
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -68,8 +68,36 @@ def compare(
     try:
         show_comparison(study, how, say)
     except Stopped as stopped:
-        say(f"stopped; nothing is lost, go on with the same command: {_command()}")
-        raise SystemExit(128 + signal.Signals[stopped.signal_name]) from None
+        _stop(stopped.signal_name)
+
+
+@verb
+def noise(
+    target: Annotated[str, typer.Argument(help="A recipe, run folder or config file.")],
+    settings: Settings = None,
+    seeds: Annotated[str, typer.Option(help="How many runs, or which seeds.")] = "8",
+    metric: Annotated[list[str] | None, _asked("As of gptlab compare.", "--metric")] = None,
+    jobs: Annotated[int | None, _asked("Runs side by side (default: what fits).")] = None,
+    ray: Annotated[str | None, _asked("The address of a Ray cluster, or local.")] = None,
+) -> None:
+    """Measure how far a recipe's numbers move by the seed alone; later verdicts use it."""
+    from gptlab.compare.conduct import How
+    from gptlab.compare.reading import metrics_of, seeds_of
+    from gptlab.compare.runner import Stopped
+    from gptlab.recipes import open_recipe
+    from gptlab.show.noise import show_noise
+
+    recipe = open_recipe(target).override(settings or [])
+    how = How(jobs=jobs, ray=ray, command=_command())
+    try:
+        show_noise(recipe, seeds_of(seeds), metrics_of(metric or ["bits_per_byte"]), how, say)
+    except Stopped as stopped:
+        _stop(stopped.signal_name)
+
+
+def _stop(signal_name: str) -> NoReturn:
+    say(f"stopped; nothing is lost, go on with the same command: {_command()}")
+    raise SystemExit(128 + signal.Signals[signal_name]) from None
 
 
 def _command() -> str:

@@ -23,8 +23,8 @@ ONLY = ""  # the scale of a study without scales
 class Arm:
     """A recipe under a name. `variants`: those it is made of. `facts`: what its text is.
 
-    `matched`: what was solved for, so that the arm has the base's budget. `reference`: whether the
-    others are compared with it.
+    `matched`: what was solved for, so that the arm has the base's budget; None: it is on its own.
+    `reference`: whether the others are compared with it.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Arm:
     variants: tuple[str, ...]
     recipe: Recipe
     facts: Facts
-    matched: Matched
+    matched: Matched | None
     reference: bool
 
 
@@ -43,7 +43,7 @@ def arms_of(study: Study, say: Say) -> list[Arm]:
     """
     arms = []
     for scale, settings in (study.scales or {ONLY: ()}).items():
-        base = _for_study(study.base.override([*study.settings, *settings]), say)
+        base = for_study(study.base.override([*study.settings, *settings]), say)
         arms += _at_scale(study, scale, base)
     return arms
 
@@ -53,9 +53,12 @@ def _at_scale(study: Study, scale: str, base: Recipe) -> list[Arm]:
     arms = []
     start, _ = opened(base)
     for name, (of, recipe) in recipes.items():
-        recipe, facts = opened(recipe)
-        recipe, matched = match(name, recipe, start, study.match)
-        check_fits(recipe.model, machine.total_memory())
+        try:
+            recipe, facts = opened(recipe)
+            recipe, matched = match(recipe, start, study.match)
+            check_fits(recipe.model, machine.total_memory())
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
         arms.append(Arm(name, scale, of, recipe, facts, matched, name == reference_of(study)))
     _check_different(arms)
     return arms
@@ -88,7 +91,7 @@ def _combined(study: Study, base: Recipe, names: tuple[str, ...]) -> Recipe:
     return base
 
 
-def _for_study(base: Recipe, say: Say) -> Recipe:
+def for_study(base: Recipe, say: Say) -> Recipe:
     """Fix what a machine would choose anew each time, and leave out what no number depends on."""
     train = base.train
     for setting in ("max_seconds", "init_from"):

@@ -61,7 +61,7 @@ def counts_of(recipe: Recipe) -> Counts:
     return Counts(total, non_embedding, tokens, steps, flops, tokens * flops)
 
 
-def match(name: str, arm: Recipe, base: Recipe, budget: Budget) -> tuple[Recipe, Matched]:
+def match(arm: Recipe, base: Recipe, budget: Budget) -> tuple[Recipe, Matched]:
     """Solve an arm for the base's budget; time is measured, so that `match_time` does it later.
 
     Raises ValueError, saying how near it comes, where one percent is out of reach.
@@ -71,26 +71,24 @@ def match(name: str, arm: Recipe, base: Recipe, budget: Budget) -> tuple[Recipe,
         matched = _of_size(arm, target.non_embedding, _fixed_by(arm, base))
         matched = with_steps(matched, target.tokens / matched.train.batch_tokens)
         return matched, _checked(
-            name, arm, matched, budget, target.non_embedding, counts_of(matched).non_embedding
+            arm, matched, budget, target.non_embedding, counts_of(matched).non_embedding
         )
     per_step = arm.train.batch_tokens
     if budget == "flops":
         per_step *= _flops_per_token(arm.model)
         matched = with_steps(arm, target.training_flops / per_step)
         reached = counts_of(matched).training_flops
-        return matched, _checked(name, arm, matched, budget, target.training_flops, reached)
+        return matched, _checked(arm, matched, budget, target.training_flops, reached)
     matched = with_steps(arm, target.tokens / per_step)
     reached = counts_of(matched).tokens
-    return matched, _checked(name, arm, matched, "tokens", target.tokens, reached)
+    return matched, _checked(arm, matched, "tokens", target.tokens, reached)
 
 
-def match_time(
-    name: str, arm: Recipe, seconds: float, seconds_per_step: float
-) -> tuple[Recipe, Matched]:
+def match_time(arm: Recipe, seconds: float, seconds_per_step: float) -> tuple[Recipe, Matched]:
     """Give an arm, of which a step was measured, the steps that fit into the base's time."""
     matched = with_steps(arm, seconds / seconds_per_step)
     reached = matched.total_steps() * seconds_per_step
-    return matched, _checked(name, arm, matched, "time", seconds, reached)
+    return matched, _checked(arm, matched, "time", seconds, reached)
 
 
 def with_steps(recipe: Recipe, steps: float) -> Recipe:
@@ -99,13 +97,13 @@ def with_steps(recipe: Recipe, steps: float) -> Recipe:
 
 
 def _checked(
-    name: str, arm: Recipe, matched: Recipe, budget: Budget, target: float, reached: float
+    arm: Recipe, matched: Recipe, budget: Budget, target: float, reached: float
 ) -> Matched:
     result = Matched(budget, target, reached, tuple(differences(arm, matched)))
     if abs(result.off) > TOLERANCE:
         solved = ", ".join(f"{path}={value}" for path, _, value in result.changes)
         raise ValueError(
-            f"{name} cannot be matched in {budget}: the nearest is {reached:,.4g} against "
+            f"it cannot be matched in {budget}: the nearest is {reached:,.4g} against "
             f"{target:,.4g} ({result.off:+.1%}){f' with {solved}' if solved else ''}; use another "
             "--match, or sizes that leave more room"
         )

@@ -10,7 +10,7 @@ from gptlab.compare import fairness, results
 from gptlab.compare.arms import Arm, reference_of
 from gptlab.compare.budget import TOLERANCE, counts_of
 from gptlab.compare.jobs import Job
-from gptlab.compare.metrics import MeasuredRun
+from gptlab.compare.metrics import MeasuredRun, Metric
 from gptlab.compare.study import Study
 from gptlab.compare.tuning import Tuned, tuning_seeds
 from gptlab.model.accounting import cache_bytes
@@ -60,18 +60,7 @@ def collect(conducted: Conducted, draw: Draw) -> results.Results:
         scales=list(dict.fromkeys(arm.scale for arm in arms)),
         seeds=list(study.seeds),
         tuning_seeds=tuning_seeds(study),
-        metrics=[
-            results.Metric(
-                name=metric.label,
-                title=metric.title,
-                unit=metric.unit,
-                better=metric.better,
-                scale=metric.scale,
-                margin=metric.margin,
-                margin_source="declared" if metric.margin else "",
-            )
-            for metric in study.metrics
-        ],
+        metrics=[metric_of(metric) for metric in study.metrics],
         variants=[_variant(study, arm, draw) for arm in arms if arm.scale == of_base.scale],
         budget=_budget(study, arms),
         tuning=[tuned.curve for tuned in conducted.tuned],
@@ -81,6 +70,19 @@ def collect(conducted: Conducted, draw: Draw) -> results.Results:
         findings=[finding for arm in arms for finding in _findings(conducted, arm)],
         environment=_environment(conducted),
         notes=[*conducted.notes, *_notes(conducted, runs)],
+    )
+
+
+def metric_of(metric: Metric) -> results.Metric:
+    """Describe a metric."""
+    return results.Metric(
+        name=metric.label,
+        title=metric.title,
+        unit=metric.unit,
+        better=metric.better,
+        scale=metric.scale,
+        margin=metric.margin,
+        margin_source="declared" if metric.margin else "",
     )
 
 
@@ -112,6 +114,7 @@ def _budget(study: Study, arms: Sequence[Arm]) -> results.Budget:
             changed={path: value for path, _, value in arm.matched.changes},
         )
         for arm in arms
+        if arm.matched
     ]
     text = f"every arm has the same {NOUNS[study.match]}, within {TOLERANCE:.0%}"
     return results.Budget(axis=study.match, tolerance=TOLERANCE, matches=matches, text=text)

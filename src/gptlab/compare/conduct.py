@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptlab import files
+from gptlab.compare import noise
 from gptlab.compare.arms import Arm, arms_of
 from gptlab.compare.budget import counts_of
 from gptlab.compare.collecting import Conducted, Draw, collect
+from gptlab.compare.identity import LENGTH, recipe_identity
 from gptlab.compare.jobs import Job
-from gptlab.compare.results import Results
+from gptlab.compare.judging import judged
+from gptlab.compare.results import NoiseFloor, Results
 from gptlab.compare.runner import Runner
 from gptlab.compare.study import Study
 from gptlab.compare.timing import timed
@@ -34,6 +37,10 @@ class How:
         """Give the folder of a study's results."""
         return self.studies / study.name
 
+    def noise_file(self, recipe: str, identity: str) -> Path:
+        """Name the file of a recipe's noise floor."""
+        return self.studies / "noise" / f"{recipe}-{identity[:LENGTH]}.json"
+
 
 def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
@@ -57,7 +64,7 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     if not how.report_only:
         runner.finish(jobs)
     conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, runner.failures)
-    results = collect(conducted, draw)
+    results = judged(collect(conducted, draw), noise_of(arms, how))
     results.save(folder / RESULTS)
     return results
 
@@ -68,6 +75,13 @@ def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
     if study.match == "time":
         arms = timed(arms, how.folder(study), say, keep)
     return arms
+
+
+def noise_of(arms: Sequence[Arm], how: How) -> NoiseFloor | None:
+    """Find the noise floor of the reference, if `gptlab noise` has measured it."""
+    arm = next(arm for arm in arms if arm.reference)
+    name = recipe_identity(arm.recipe, arm.facts)
+    return noise.load(how.noise_file(arm.recipe.name, name), name)
 
 
 def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:

@@ -86,9 +86,9 @@ Executor = Callable[[deque[Task], Stop], Iterator[Ended | None]]
 
 def perform(task: Task, say: Say) -> Ended:
     """Run a task to its end, or go on with it; what goes wrong is said, not raised."""
-    torch.set_num_threads(task.threads)
-    path = Path(task.root) / task.name
+    path, before = Path(task.root) / task.name, torch.get_num_threads()
     try:
+        torch.set_num_threads(task.threads)
         if path.exists():
             reason = resume_run(path, say=say).reason
         else:
@@ -103,6 +103,8 @@ def perform(task: Task, say: Say) -> Ended:
         return Ended(task, "diverged", str(error))
     except Exception as error:  # of whatever kind: it is kept and shown, the other runs go on
         return Ended(task, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_this_process(tasks: deque[Task], stop: Stop, say: Say = print) -> Iterator[Ended | None]:

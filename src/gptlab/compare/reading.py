@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gptlab.compare.metrics import Metric
 from gptlab.compare.study import Study
-from gptlab.config import nearest
+from gptlab.config import Config, nearest
 from gptlab.plain_yaml import read_yaml_file
 
 SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")  # where one setting of a variant ends
@@ -86,6 +87,15 @@ def metric_of(words: str) -> dict[str, Any]:
             raise ValueError(f"--metric={words}: {setting!r} is not of the form setting=value")
         tree[key] = value
     return tree
+
+
+class _Metrics(Config):
+    metrics: tuple[Metric, ...]
+
+
+def metrics_of(words: Sequence[str]) -> tuple[Metric, ...]:
+    """Read every --metric."""
+    return _Metrics.parse({"metrics": [metric_of(each) for each in words]}).metrics
 
 
 def seeds_of(words: str) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """Brings the runs of a study to their end: what is done stays done, what failed is tried again."""
 
 import json
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -129,8 +128,3 @@ def _gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-def warn(text: str) -> None:
-    """Say something to a person, not to a program that reads the results."""
-    print(text, file=sys.stderr, flush=True)

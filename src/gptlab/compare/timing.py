@@ -53,7 +53,7 @@ def timed(arms: Sequence[Arm], folder: Path, say: Say, keep: bool) -> list[Arm]:
     }
     found = []
     for arm, name in zip(arms, names, strict=True):
-        recipe, matched = match_time(arm.name, arm.recipe, budget[arm.scale], pace[name])
+        recipe, matched = match_time(arm.recipe, budget[arm.scale], pace[name])
         found.append(replace(arm, recipe=recipe, matched=matched))
     return found
 

@@ -14,7 +14,7 @@ from gptlab.train.session import Say
 def show_comparison(study: Study, how: How, say: Say) -> None:
     """Run a study and print its answer."""
     results = conduct(study, how, picture, say)
-    _print_values(results)
+    _print_answer(results)
     say(f"results: {how.folder(study)}")
 
 
@@ -35,6 +35,7 @@ def show_plan(study: Study, how: How, say: Say) -> None:
                 ", ".join(f"{path}={value}" for path, _, value in arm.matched.changes),
             ]
             for arm, counts in zip(found.arms, found.counts, strict=True)
+            if arm.matched
         ],
     )
     tuning = f", and {found.trials} to tune" if found.trials else ""
@@ -43,18 +44,28 @@ def show_plan(study: Study, how: How, say: Say) -> None:
     print(f"disk   at most {rounded(found.disk)}B, {rounded(found.free)}B are free")
 
 
-def _print_values(results: Results) -> None:
-    reported = [run for run in results.runs if run.role == "report"]
-    print_table(
-        results.name,
-        ["arm", "seed", *(metric.title for metric in results.metrics), ""],
-        [
+def _print_answer(results: Results) -> None:
+    for metric in results.metrics:
+        found = [each for each in results.comparisons if each.metric == metric.name]
+        print_table(
+            f"{results.name}: {metric.title}, against {results.base}",
+            ["variant", results.base, "variant's", "difference", "95% interval", "verdict"],
             [
-                run.variant,
-                str(run.seed),
-                *(f"{run.metrics.get(metric.name)}" for metric in results.metrics),
-                run.state,
-            ]
-            for run in reported
-        ],
-    )
+                [
+                    f"{each.variant} {each.scale}".strip(),
+                    _number(each.base_value),
+                    _number(each.variant_value),
+                    _number(each.difference),
+                    f"{_number(each.low)} to {_number(each.high)}",
+                    each.verdict,
+                ]
+                for each in found
+            ],
+        )
+        print("\n".join(each.text for each in found), end="\n\n")
+    for note in results.notes:
+        print(f"note: {note}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

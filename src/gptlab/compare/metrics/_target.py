@@ -3,6 +3,7 @@
 from pydantic import PositiveFloat
 
 from gptlab.compare.metrics import MeasuredRun, Metric
+from gptlab.compare.target import first_reach
 
 
 class ToTarget(Metric):
@@ -16,12 +17,6 @@ class ToTarget(Metric):
 
     def reached(self, measured: MeasuredRun, what: str) -> float | None:
         """Give the `what` (step, seconds) at which the target is reached; None: never."""
-        before: dict[str, float] | None = None
-        for line in measured.evaluations:
-            if line["val_loss"] <= self.target:
-                if before is None:
-                    return line[what]
-                part = (before["val_loss"] - self.target) / (before["val_loss"] - line["val_loss"])
-                return before[what] + part * (line[what] - before[what])
-            before = line
-        return None
+        lines = measured.evaluations
+        amounts, losses = ([line[name] for line in lines] for name in (what, "val_loss"))
+        return first_reach(amounts, losses, self.target)
