@@ -1,5 +1,6 @@
 """What is typed after `gptlab compare`, and the one line that answers what cannot be done."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def gptlab(
     def run(*words: object) -> tuple[object, str, str]:
         with pytest.raises(SystemExit) as end:
             cli.main([str(word) for word in words])
-        return end.value.code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
 
     return run
 
@@ -112,6 +114,8 @@ MISTAKES = {
         "x: it cannot be matched in params: the nearest is",
     ),
     "tuning of what is not known": ((*ROPE, "--tune", "beta"), "the learning rate is tuned"),
+    "an unknown size": ((*ROPE, "--scales", "nano,micron"), "did you mean 'micro'"),
+    "rates that are none": ((*ROPE, "--tune", "lr=1e-3,x"), "tune.lr.1"),
     "too few to tune": ((*ROPE, "--tune", "lr=1e-3"), "tune.lr"),
 }
 
@@ -157,9 +161,11 @@ def test_a_plan_runs_nothing_and_an_answer_follows(
     assert all(word in out for word in ("time ", "disk ", "rope", "non-embedding"))
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "studies").exists()
+    assert "finds  unknown" in out
     code, out, err = gptlab("noise", recipe_file, "--seeds", 2, "--jobs", 1)
     assert code in (None, 0), err
     assert "bits_per_byte" in out
+    assert re.search(r"finds  differences of [\d.]+ bits/byte", gptlab(*words, "--plan")[1])
     code, out, err = gptlab(*words)
     assert code in (None, 0), err
     assert "validation bits per byte" in out

@@ -36,6 +36,9 @@ def compare(
     leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="All variants together, and all but one.")
     ] = False,
+    scales: Annotated[
+        str | None, _asked("Sizes at which to repeat it all: nano,micro,small,medium.")
+    ] = None,
     name: Annotated[str | None, _asked("Results are in studies/NAME.")] = None,
     jobs: Annotated[int | None, _asked("Runs side by side (default: what fits).")] = None,
     ray: Annotated[str | None, _asked("The address of a Ray cluster, or local.")] = None,
@@ -60,6 +63,7 @@ def compare(
         metrics=tuple(metric or ()),
         factorial=factorial,
         leave_one_out=leave_one_out,
+        scales=scales,
         name=name,
     ).study()
     how = How(jobs=jobs, ray=ray, report_only=report_only, command=_command())

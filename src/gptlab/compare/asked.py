@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptlab.compare.reading import is_study, metric_of, one_of, read_study, seeds_of, variants_of
+from gptlab.compare.scales import settings_of
 from gptlab.compare.study import Study, budgets
 from gptlab.recipes import open_recipe
 from gptlab.runs.folder import MAX_NAME
+from gptlab.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,14 @@ class Asked:
     metrics: tuple[str, ...] = ()
     factorial: bool = False
     leave_one_out: bool = False
+    scales: str | None = None
     name: str | None = None
 
     def study(self) -> Study:
         """Make the study. Raises ValueError for what cannot be read."""
-        given = self._given()
         if is_study(self.target):
             study = read_study(self.target)
+            given = self._given(study.base.override(study.settings + self.settings))
             if self.variants:
                 raise ValueError(f"--variant: {self.target} names the variants; add them there")
             changed = {**given, "settings": study.settings + self.settings}
@@ -37,6 +40,7 @@ class Asked:
             raise ValueError("nothing to compare: name a --variant, as rope:model.positions=rotary")
         variants = variants_of(self.variants)
         base = open_recipe(self.target)
+        given = self._given(base.override(self.settings))
         name = f"{base.name}-{'-'.join(variants)}"[:MAX_NAME].rstrip("-.")
         return Study.parse(
             {
@@ -48,7 +52,7 @@ class Asked:
             }
         )
 
-    def _given(self) -> dict[str, Any]:
+    def _given(self, base: Recipe) -> dict[str, Any]:
         if self.factorial and self.leave_one_out:
             raise ValueError("--factorial and --leave-one-out are two designs: choose one")
         design = {"factorial": self.factorial, "leave_one_out": self.leave_one_out}
@@ -58,6 +62,8 @@ class Asked:
             "match": self.match and one_of(self.match, budgets(), "--match"),
             "tune": self.tune and _tuning(self.tune),
             "metrics": tuple(metric_of(words) for words in self.metrics) or None,
+            "scales": self.scales
+            and {size: settings_of(base, size) for size in self.scales.split(",")},
             "design": next((name for name, chosen in design.items() if chosen), None),
         }
         return {name: value for name, value in given.items() if value is not None}

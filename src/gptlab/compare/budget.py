@@ -104,7 +104,7 @@ def _checked(
         solved = ", ".join(f"{path}={value}" for path, _, value in result.changes)
         raise ValueError(
             f"it cannot be matched in {budget}: the nearest is {reached:,.4g} against "
-            f"{target:,.4g} ({result.off:+.1%}){f' with {solved}' if solved else ''}; use another "
+            f"{target:,.4g} ({result.off:+.2%}){f' with {solved}' if solved else ''}; use another "
             "--match, or sizes that leave more room"
         )
     return result

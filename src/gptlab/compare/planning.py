@@ -1,5 +1,6 @@
 """What a study will take, before anything of it is run."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from statistics import median
 
 from gptlab.compare.arms import Arm
 from gptlab.compare.budget import Counts, counts_of
-from gptlab.compare.conduct import How, arms_for, report_jobs
+from gptlab.compare.conduct import How, arms_for, noise_of, report_jobs
 from gptlab.compare.jobs import Job
+from gptlab.compare.noise import pair_sd
+from gptlab.compare.power import smallest_effect
 from gptlab.compare.runner import Runner
 from gptlab.compare.study import Study
 from gptlab.compare.timing import step_seconds
@@ -19,12 +22,17 @@ from gptlab.runs.folder import RunFolder
 from gptlab.train.session import Say
 
 COPIES = 3  # of the weights, in a checkpoint: themselves and AdamW's two averages
+ALPHA = 0.05
 KEPT = 2  # checkpoints that a run keeps: the last and the best
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`seconds`: of what is left to do, with `at_once` runs side by side; `disk` in bytes."""
+    """`seconds`: of what is left to do, with `at_once` runs side by side; `disk` in bytes.
+
+    `resolves`: the smallest effect that would be found with a power of 80%, by the stored noise
+    floor; null without one, or with one seed.
+    """
 
     arms: list[Arm]
     counts: list[Counts]
@@ -35,6 +43,7 @@ class Plan:
     seconds: float
     disk: int
     free: int
+    resolves: float | None
 
 
 def plan(study: Study, how: How, say: Say) -> Plan:
@@ -58,7 +67,20 @@ def plan(study: Study, how: How, say: Say) -> Plan:
         sum(pace.seconds(job) for job in left) / min(at_once, max(1, len(left))),
         sum(_disk(job) for job in left),
         shutil.disk_usage(home).free,
+        _resolves(study, arms, how),
     )
+
+
+def _resolves(study: Study, arms: Sequence[Arm], how: How) -> float | None:
+    """Find the smallest effect of the first metric, as if pairs had nothing in common."""
+    floor, metric = noise_of(arms, how), study.metrics[0]
+    noise = floor.metrics.get(metric.label) if floor else None
+    variants = sum(not arm.reference for arm in arms) // max(1, len(study.scales))
+    sd = pair_sd(None, 0, noise)
+    if sd is None or len(study.seeds) < 2:
+        return None
+    effect = smallest_effect(len(study.seeds), sd, ALPHA / variants)
+    return math.exp(effect) if metric.scale == "ratio" else effect
 
 
 class _Pace:

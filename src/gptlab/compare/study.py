@@ -49,9 +49,16 @@ class Tuning(Config):
     every arm alike, at most `extensions` times.
     """
 
-    lr: tuple[PositiveFloat, ...] | None = Field(None, min_length=2)
+    lr: tuple[PositiveFloat, ...] | None = None
     seeds: PositiveInt = 1
     extensions: NonNegativeInt = 2
+
+    @field_validator("lr")
+    @classmethod
+    def _is_a_range(cls, lr: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if lr is not None and len(set(lr)) < 2:
+            raise ValueError("two learning rates at least are needed to choose one")
+        return lr
 
     def values(self, base_lr: float) -> list[float]:
         """Give the learning rates, lowest first."""
@@ -82,7 +89,7 @@ class Study(Config):
     match: Budget = "tokens"
     tune: Tuning | None = None
     scales: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    metrics: tuple[Metric, ...] = Field((BitsPerByte(),), min_length=1)
+    metrics: tuple[Metric, ...] = (BitsPerByte(),)
 
     @field_validator("name")
     @classmethod
@@ -107,6 +114,13 @@ class Study(Config):
                     f"A-Z a-z 0-9 _ -, and neither {BASE!r} nor {ALL!r}"
                 )
         return variants
+
+    @field_validator("metrics")
+    @classmethod
+    def _decide_something(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+        if not metrics:
+            raise ValueError("name one metric at least: the first decides")
+        return metrics
 
     @field_validator("seeds")
     @classmethod
