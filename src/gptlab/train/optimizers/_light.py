@@ -4,7 +4,7 @@ That is as long as importing torch itself, for decorators that only act while so
 """
 
 from inspect import unwrap
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -17,4 +17,4 @@ def light(optimizer: type[Kind]) -> type[Kind]:
     """Give the same optimizer, whose methods are the plain functions inside torch's decorators."""
     plain = {name: unwrap(getattr(optimizer, name)) for name in DECORATED}
     plain["step"] = torch.no_grad()(unwrap(optimizer.step))
-    return type(optimizer.__name__, (optimizer,), plain)
+    return cast(type[Kind], type(optimizer.__name__, (optimizer,), plain))
