@@ -55,6 +55,7 @@ def test_few_pairs_are_planned_with_the_floor_and_many_by_themselves():
     alone = noise.pair_sd(None, 0, kept)
     assert alone == pytest.approx(math.sqrt(2) * kept.sd)
     few, many = noise.pair_sd(0.01, 1, kept), noise.pair_sd(0.01, 200, kept)
+    assert alone is not None
     assert few is not None
     assert many is not None
     assert 0.01 < many < 0.02 < few < alone

@@ -1,6 +1,7 @@
 """How many seeds an effect needs, against simulation and published tables."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def test_an_effect_is_found_as_often_as_promised(n, alpha):
     rng = np.random.default_rng(n)
     effect = smallest_effect(n, 2.0, alpha)
     pairs = rng.normal(effect, 2.0, size=(20_000, n))
-    found = stats.ttest_1samp(pairs, 0.0, axis=1)
+    found: Any = stats.ttest_1samp(pairs, 0.0, axis=1)
     assert np.mean((found.pvalue <= alpha) & (found.statistic > 0)) == pytest.approx(0.8, abs=0.01)
 
 

@@ -1,5 +1,7 @@
 """Estimates against scipy's own tests, and what is done where a mean would be a lie."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -34,7 +36,7 @@ def test_seeds_are_paired_by_their_number_and_not_by_their_place():
 
 def test_arms_of_other_seeds_are_independent_as_in_scipy():
     fewer = {seed: ELSEWHERE[seed] for seed in list(ELSEWHERE)[:4]}
-    theirs = stats.ttest_ind(values(fewer), values(BASE), equal_var=False)
+    theirs: Any = stats.ttest_ind(values(fewer), values(BASE), equal_var=False)
     ours = estimate(BASE, fewer)
     assert ours.method == "Welch's t"
     assert (ours.p, ours.freedom) == pytest.approx((theirs.pvalue, theirs.df))

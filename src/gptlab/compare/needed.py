@@ -4,7 +4,7 @@ from gptlab.compare.family import Family
 from gptlab.compare.power import seeds_needed
 from gptlab.compare.statistics import Arm, Estimate, rank_test
 
-MOST_REPEATS = 40
+MOST_REPEATS = 20
 
 
 def more_seeds(family: Family, variant: Arm, found: Estimate, sd: float | None) -> int | None:

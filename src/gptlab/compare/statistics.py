@@ -49,17 +49,18 @@ class Estimate:
         return self.difference - reach, self.difference + reach
 
 
-def estimate(base: Arm, variant: Arm, better: Better = "lower") -> Estimate:
+def estimate(base: Arm, variant: Arm, better: Better = "lower", is_tested: bool = True) -> Estimate:
     """Compare two arms: by pairs if at least half of their seeds are common, else by Welch's t.
 
     No mean exists where a run is lost, and no t where all pairs differ by the same: ranks then.
     """
     shared = sorted(base.keys() & variant.keys())
-    if not base or not variant:
-        return Estimate("none", 0, _middle(base), _middle(variant))
+    if not base or not variant or not is_tested:
+        before, after = (median(list(arm.values()), better) for arm in (base, variant))
+        return Estimate("none", 0, before, after)
     is_paired = len(shared) >= 2 and 2 * len(shared) >= max(len(base), len(variant))
     if not is_paired and (len(base) < 2 or len(variant) < 2):
-        return _one_seed(base, variant, shared)
+        return _one_seed(base, variant, shared, better)
     if None in base.values() or None in variant.values():
         return _by_ranks(base, variant, better)
     if is_paired:
@@ -100,8 +101,8 @@ def rank_test(
 
 
 def median(values: Sequence[float | None], better: Better) -> float | None:
-    """Find the median with lost runs worst; None if it is one of those: half of them or more."""
-    middle = float(np.median(_badness(values, better)))
+    """Find the median with lost runs worst; None if it is one of those, or of none."""
+    middle = float(np.median(_badness(values, better))) if values else math.inf
     return (middle if better == "lower" else -middle) if math.isfinite(middle) else None
 
 
@@ -147,16 +148,12 @@ def _by_ranks(base: Arm, variant: Arm, better: Better) -> Estimate:
     return Estimate("ranks", n, before, after, _minus(after, before), p=p, improved=improved)
 
 
-def _one_seed(base: Arm, variant: Arm, shared: list[int]) -> Estimate:
+def _one_seed(base: Arm, variant: Arm, shared: list[int], better: Better) -> Estimate:
     """Without a second run nothing is known of the noise: a difference and no more."""
     if shared:
         base, variant = ({seed: arm[seed] for seed in shared} for arm in (base, variant))
-    before, after = _middle(base), _middle(variant)
+    before, after = (median(list(arm.values()), better) for arm in (base, variant))
     return Estimate("one seed", 1, before, after, _minus(after, before))
-
-
-def _middle(arm: Arm) -> float | None:
-    return None if not arm or None in arm.values() else float(_values(arm).mean())
 
 
 def _minus(after: float | None, before: float | None) -> float | None:

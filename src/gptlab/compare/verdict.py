@@ -41,7 +41,7 @@ def compare(
     }
     refused = refused or {}
     estimates = {
-        name: Estimate("none") if name in refused else estimate(arms[base], arm, metric.better)
+        name: estimate(arms[base], arm, metric.better, is_tested=name not in refused)
         for name, arm in arms.items()
         if name != base
     }

@@ -17,7 +17,12 @@ def amount(value: float | None, metric: Metric) -> str:
     """Write a value of a metric with its unit; a run that has none is lost."""
     if value is None:
         return metric.lost_means
-    return f"{value:.4g} {metric.unit}".rstrip()
+    return f"{rounded(value)} {metric.unit}".rstrip()
+
+
+def rounded(value: float) -> str:
+    """Write a value with four digits, or all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def change(difference: float, metric: Metric, resolution: float = 0.0) -> str:
