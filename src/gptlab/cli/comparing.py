@@ -13,6 +13,12 @@ def _asked(help: str, *names: str) -> Any:
     return typer.Option(*names, help=help, show_default=False)
 
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Runs side by side (default: what fits).", show_default=False),
+]
+
+
 @verb
 def compare(
     target: Annotated[
@@ -40,7 +46,7 @@ def compare(
         str | None, _asked("Sizes at which to repeat it all: nano,micro,small,medium.")
     ] = None,
     name: Annotated[str | None, _asked("Results are in studies/NAME.")] = None,
-    jobs: Annotated[int | None, _asked("Runs side by side (default: what fits).")] = None,
+    jobs: Jobs = None,
     ray: Annotated[str | None, _asked("The address of a Ray cluster, or local.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="What it would take; run nothing.")] = False,
     report_only: Annotated[
@@ -70,9 +76,11 @@ def compare(
     if plan:
         return show_plan(study, how, say)
     try:
-        show_comparison(study, how, say)
+        is_whole = show_comparison(study, how, say)
     except Stopped as stopped:
         _stop(stopped.signal_name)
+    if not is_whole:
+        raise SystemExit(1)
 
 
 @verb
@@ -81,7 +89,7 @@ def noise(
     settings: Settings = None,
     seeds: Annotated[str, typer.Option(help="How many runs, or which seeds.")] = "8",
     metric: Annotated[list[str] | None, _asked("As of gptlab compare.", "--metric")] = None,
-    jobs: Annotated[int | None, _asked("Runs side by side (default: what fits).")] = None,
+    jobs: Jobs = None,
     ray: Annotated[str | None, _asked("The address of a Ray cluster, or local.")] = None,
 ) -> None:
     """Measure how far a recipe's numbers move by the seed alone; later verdicts use it."""

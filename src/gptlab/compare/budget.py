@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
+from itertools import chain, combinations
 from typing import Any
 
 from gptlab.compare.study import Budget
@@ -111,15 +111,22 @@ def _checked(
 
 
 def _of_size(arm: Recipe, target: int, fixed: set[str]) -> Recipe:
-    """Give an arm so many parameters outside of tables, as nearly as one size allows."""
-    best = arm
-    for path in _paths(arm):
-        if abs(_sizes(best.model)[1] / target - 1) <= TOLERANCE:
-            break
-        if path not in fixed:
-            value = solve(counter(arm, path), _start(arm, path), target)
-            candidate = arm.override([f"{path}={value}"])
-            best = min(best, candidate, key=lambda r: abs(_sizes(r.model)[1] - target))
+    """Give an arm so many parameters outside of tables, as nearly as one or two sizes allow."""
+
+    def off(recipe: Recipe) -> float:
+        return abs(_sizes(recipe.model)[1] / target - 1)
+
+    def solved(recipe: Recipe, path: str) -> Recipe:
+        value = solve(counter(recipe, path), _start(recipe, path), target)
+        return recipe.override([f"{path}={value}"])
+
+    best, paths = arm, [path for path in _paths(arm) if path not in fixed]
+    for path in paths:
+        if off(best) > TOLERANCE:
+            best = min(best, solved(arm, path), key=off)
+    for rough, fine in combinations(reversed(paths), 2):
+        if off(best) > TOLERANCE:
+            best = min(best, solved(solved(arm, rough), fine), key=off)
     return best
 
 

@@ -204,7 +204,7 @@ def _findings(conducted: Conducted, arm: Arm) -> list[results.Finding]:
     """Compare the folders of an arm with those of its reference, seed by seed."""
     if arm.reference:
         return []
-    reference = next(each for each in conducted.arms if each.reference and each.scale == arm.scale)
+    reference = _reference(conducted, arm)
     root = conducted.root
     bases = {job.seed: job for job in conducted.of(reference)}
     pairs = [
@@ -214,6 +214,24 @@ def _findings(conducted: Conducted, arm: Arm) -> list[results.Finding]:
     ]
     declared = fairness.declared_by(reference.recipe, arm.recipe)
     return fairness.differing(arm.name, arm.scale, pairs, declared)
+
+
+def _unmatched(conducted: Conducted, arm: Arm) -> str:
+    """Say in what an arm has more or less than its reference, whatever was matched."""
+    mine, its = counts_of(arm.recipe), counts_of(_reference(conducted, arm).recipe)
+    names = {"params": "non_embedding", "flops": "training_flops", "tokens": "tokens"}
+    shares = {
+        noun: getattr(mine, names[axis]) / getattr(its, names[axis]) - 1
+        for axis, noun in NOUNS.items()
+        if axis in names
+    }
+    unequal = [f"{share:+.1%} {noun}" for noun, share in shares.items() if abs(share) > TOLERANCE]
+    at = f" at {arm.scale}" if arm.scale else ""
+    return f"{arm.name}{at} has {', '.join(unequal)}" if unequal else ""
+
+
+def _reference(conducted: Conducted, arm: Arm) -> Arm:
+    return next(each for each in conducted.arms if each.reference and each.scale == arm.scale)
 
 
 def _environment(conducted: Conducted) -> dict[str, object]:
@@ -232,6 +250,12 @@ def _notes(conducted: Conducted, runs: Sequence[results.Run]) -> list[str]:
         notes.append(f"not run yet: {'; '.join(missing)}")
     if len(conducted.study.seeds) == 1:
         notes.append("one seed: differences have no interval, and nothing can be concluded")
+    notes += [
+        f"{run.variant}, seed {run.seed} {run.state}: {run.problem}"
+        for run in runs
+        if run.state != "done" and run.role == "report"
+    ]
+    notes += [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]
     for curve in (tuned.curve for tuned in conducted.tuned):
         if curve.edge:
             at = f" at {curve.scale}" if curve.scale else ""

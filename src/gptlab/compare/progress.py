@@ -61,7 +61,7 @@ class Progress:
             for name in self.tasks
             if name not in self.over and (part := self.fraction(name)) > 0
         ]
-        self.display.update(len(self.over), " · ".join(running), self._left())
+        self.display.update(len(self.over), " · ".join(running) or "starting", self._left())
 
     def ended(self, ended: Ended) -> None:
         """Say that a run has ended, and how."""

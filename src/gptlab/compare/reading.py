@@ -37,7 +37,11 @@ def read_study(target: str) -> Study:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise ValueError(f"{path}: {type(error).__name__}: {what}") from error
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise ValueError(f"{path} defines no study: it needs a line `study = Study(...)`")

@@ -3,6 +3,7 @@
 from gptlab.compare.collecting import NOUNS
 from gptlab.compare.conduct import How, conduct
 from gptlab.compare.planning import plan
+from gptlab.compare.report import write_report
 from gptlab.compare.results import Results
 from gptlab.compare.study import Study
 from gptlab.show._print import print_table, rounded
@@ -11,11 +12,12 @@ from gptlab.train.display import duration
 from gptlab.train.session import Say
 
 
-def show_comparison(study: Study, how: How, say: Say) -> None:
-    """Run a study and print its answer."""
+def show_comparison(study: Study, how: How, say: Say) -> bool:
+    """Run a study and print its answer; tell whether no run has failed."""
     results = conduct(study, how, picture, say)
     _print_answer(results)
-    say(f"results: {how.folder(study)}")
+    say(f"report: {write_report(results, how.folder(study))}")
+    return all(run.state != "failed" for run in results.runs)
 
 
 def show_plan(study: Study, how: How, say: Say) -> None:
