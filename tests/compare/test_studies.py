@@ -192,3 +192,10 @@ def test_report_only_runs_nothing_and_says_what_is_missing(
     assert performed == []
     assert len(results.runs) == 6
     assert "base, seed 2" in " ".join(results.notes)
+
+
+def test_a_planted_change_for_the_worse_is_found(study: MakeStudy, run: Conduct):
+    silly = study("train.steps=30", variants={"silly": ("optimizer.lr=1e-6",)}, seeds=(0, 1, 2, 3))
+    (comparison,) = run(silly).comparisons
+    assert comparison.verdict == "worse"
+    assert comparison.method == "paired t"

@@ -3,8 +3,10 @@
 import pytest
 from studies import Conduct, MakeStudy
 
+from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How
 from gptlab.compare.study import Tuning
+from gptlab.compare.tuning import first_jobs
 
 
 def test_a_sensible_learning_rate_is_found_on_other_seeds(study: MakeStudy, run: Conduct):
@@ -57,3 +59,24 @@ def test_reporting_alone_cannot_guess_a_learning_rate(study: MakeStudy, run: Con
     report = How(how.root, how.studies, report_only=True)
     with pytest.raises(ValueError, match="runs of tuning have not ended"):
         run(study(tune={}), report)
+
+
+def test_another_optimizer_is_tuned_around_its_own_learning_rate(study: MakeStudy):
+    asked = study(variants={"muon": ("optimizer=muon",)}, tune={})
+    assert asked.tune
+    arms = arms_of(asked, lambda text: None)
+    tried: dict[str, list[float]] = {}
+    for job in first_jobs(asked, asked.tune, arms):
+        tried.setdefault(job.arm.name, []).append(job.recipe.optimizer.lr)
+    for arm in arms:
+        own = arm.recipe.optimizer.lr
+        assert tried[arm.name] == [own / 4, own / 2, own, 2 * own, 4 * own]
+    assert tried["base"] != tried["muon"]
+
+
+def test_what_tuning_chooses_cannot_be_a_variant(study: MakeStudy):
+    asked = study(variants={"fast": ("optimizer.lr=1",)}, tune={})
+    assert asked.tune
+    arms = arms_of(asked, lambda text: None)
+    with pytest.raises(ValueError, match=r"fast and base differ in optimizer\.lr alone"):
+        first_jobs(asked, asked.tune, arms)

@@ -63,7 +63,10 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     jobs = report_jobs(study, arms)
     if not how.report_only:
         runner.finish(jobs)
-    conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, runner.failures)
+    notes = _notes_on_time(study, how)
+    conducted = Conducted(
+        study, how.root, folder, how.command, arms, jobs, tuned, runner.failures, notes
+    )
     results = judged(collect(conducted, draw), noise_of(arms, how))
     results.save(folder / RESULTS)
     return results
@@ -92,6 +95,13 @@ def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:
 def total_flops(jobs: Sequence[Job]) -> float:
     """Add up what training takes."""
     return sum(counts_of(job.recipe).training_flops for job in jobs)
+
+
+def _notes_on_time(study: Study, how: How) -> list[str]:
+    names = [metric.label for metric in study.metrics if metric.depends_on_time]
+    if not names or how.jobs == 1:
+        return []
+    return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
 
 
 def _refuse_missing(trials: Sequence[Job], root: Path) -> None:

@@ -31,11 +31,9 @@ class Job:
     identity: str
 
     @classmethod
-    def of(cls, arm: Arm, seed: int, role: Role, lr: float | None = None) -> "Job":
+    def of(cls, arm: Arm, seed: int, role: Role, on_behalf_of: Arm | None = None) -> "Job":
         recipe = arm.recipe.but(seed=seed)
-        if lr is not None:
-            recipe = recipe.but(optimizer=recipe.optimizer.but(lr=lr))
-        return cls(arm, seed, role, recipe, identity(recipe, arm.facts))
+        return cls(on_behalf_of or arm, seed, role, recipe, identity(recipe, arm.facts))
 
     @property
     def label(self) -> str:

@@ -44,7 +44,7 @@ def _settings_or_recipe(variant: Any) -> Any:
 class Tuning(Config):
     """Which learning rates each arm tries, on seeds that are not reported.
 
-    `lr`: what `optimizer.lr` is; null: a quarter, a half, one, two and four times the base's.
+    `lr`: what `optimizer.lr` is; null: a quarter, a half, one, two and four times what the arm has.
     `seeds`: how many runs each of them gets. An optimum at the edge of the range extends it, for
     every arm alike, at most `extensions` times.
     """
@@ -60,9 +60,9 @@ class Tuning(Config):
             raise ValueError("two learning rates at least are needed to choose one")
         return lr
 
-    def values(self, base_lr: float) -> list[float]:
-        """Give the learning rates, lowest first."""
-        return sorted(set(self.lr or (base_lr * factor for factor in (0.25, 0.5, 1.0, 2.0, 4.0))))
+    def values(self, own: float) -> list[float]:
+        """Give the learning rates, lowest first; `own` is the arm's."""
+        return sorted(set(self.lr or (own * factor for factor in (0.25, 0.5, 1.0, 2.0, 4.0))))
 
 
 class Study(Config):

@@ -36,56 +36,73 @@ def tuning_seeds(study: Study) -> list[int]:
 
 def first_jobs(study: Study, tuning: Tuning, arms: Sequence[Arm]) -> list[Job]:
     """Plan the runs of tuning, before any extension."""
-    values = {arm.scale: tuning.values(_base_lr(arms, arm)) for arm in arms}
-    return _jobs(arms, values, tuning_seeds(study))
+    return _jobs(study, arms, _grids(tuning, arms))
 
 
 def tune(
     study: Study, tuning: Tuning, arms: Sequence[Arm], root: Path, finish: Finish
 ) -> list[Tuned]:
     """Run the trials and choose; where an optimum is at an edge, all arms try one value more."""
-    grids = {arm.scale: tuning.values(_base_lr(arms, arm)) for arm in arms}
+    grids = _grids(tuning, arms)
     tuned = _try(study, arms, grids, root, finish)
     for _ in range(tuning.extensions):
-        wider = {scale: _wider(grid, tuned, scale) for scale, grid in grids.items()}
+        wider = _wider(grids, tuned)
         if wider == grids:
             break
         grids = wider
         tuned = _try(study, arms, grids, root, finish, extended=True)
-    return [replace(each, arm=_with_lr(each.arm, each.curve.chosen)) for each in tuned]
+    return [replace(each, arm=with_lr(each.arm, each.curve.chosen)) for each in tuned]
+
+
+def _grids(tuning: Tuning, arms: Sequence[Arm]) -> list[list[float]]:
+    """Give each arm's learning rates; those of a factor go by its own, which its optimizer has."""
+    for number, arm in enumerate(arms):
+        for other in arms[:number]:
+            if arm.scale == other.scale and with_lr(arm, 1.0).recipe == with_lr(other, 1.0).recipe:
+                raise ValueError(
+                    f"{arm.name} and {other.name} differ in {SETTING} alone, which tuning chooses "
+                    "for every arm: leave it out, or do not tune"
+                )
+    return [tuning.values(arm.recipe.optimizer.lr) for arm in arms]
 
 
 def _try(
     study: Study,
     arms: Sequence[Arm],
-    grids: dict[str, list[float]],
+    grids: list[list[float]],
     root: Path,
     finish: Finish,
     extended: bool = False,
 ) -> list[Tuned]:
-    jobs = _jobs(arms, grids, tuning_seeds(study))
+    jobs = _jobs(study, arms, grids)
     finish(jobs)
     of_each = [(arm, [job for job in jobs if job.arm is arm]) for arm in arms]
     metric = study.metrics[0]
     return [Tuned(arm, _curve(arm, of, metric, root, extended), of) for arm, of in of_each]
 
 
-def _base_lr(arms: Sequence[Arm], arm: Arm) -> float:
-    reference = next(each for each in arms if each.reference and each.scale == arm.scale)
-    return reference.recipe.optimizer.lr
-
-
-def _jobs(arms: Sequence[Arm], grids: dict[str, list[float]], seeds: Sequence[int]) -> list[Job]:
+def _jobs(study: Study, arms: Sequence[Arm], grids: list[list[float]]) -> list[Job]:
     return [
-        Job.of(arm, seed, "tuning", lr) for arm in arms for lr in grids[arm.scale] for seed in seeds
+        Job.of(with_lr(arm, lr), seed, "tuning", arm)
+        for arm, grid in zip(arms, grids, strict=True)
+        for lr in grid
+        for seed in tuning_seeds(study)
     ]
 
 
-def _wider(grid: list[float], tuned: Sequence[Tuned], scale: str) -> list[float]:
-    """Add a value where an arm was best at the end of the range."""
-    best = {each.curve.chosen for each in tuned if each.arm.scale == scale}
-    low, high = grid[0] ** 2 / grid[1], grid[-1] ** 2 / grid[-2]
-    return [*([low] if grid[0] in best else []), *grid, *([high] if grid[-1] in best else [])]
+def _wider(grids: list[list[float]], tuned: Sequence[Tuned]) -> list[list[float]]:
+    """Give all arms of a size a value more at the end where one of them was best."""
+    pairs = list(zip(grids, tuned, strict=True))
+    low = {each.arm.scale for grid, each in pairs if each.curve.chosen == grid[0]}
+    high = {each.arm.scale for grid, each in pairs if each.curve.chosen == grid[-1]}
+    return [
+        [
+            *([grid[0] ** 2 / grid[1]] if each.arm.scale in low else []),
+            *grid,
+            *([grid[-1] ** 2 / grid[-2]] if each.arm.scale in high else []),
+        ]
+        for grid, each in pairs
+    ]
 
 
 def _curve(arm: Arm, jobs: Sequence[Job], metric: Metric, root: Path, extended: bool) -> Curve:
@@ -121,5 +138,6 @@ def _badness(results: Sequence[float | None], metric: Metric) -> float:
     return fmean(known) * (1 if metric.better == "lower" else -1)
 
 
-def _with_lr(arm: Arm, lr: float) -> Arm:
+def with_lr(arm: Arm, lr: float) -> Arm:
+    """Give an arm this learning rate."""
     return replace(arm, recipe=arm.recipe.but(optimizer=arm.recipe.optimizer.but(lr=lr)))
