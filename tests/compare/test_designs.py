@@ -53,6 +53,16 @@ def test_a_design_has_these_arms(design: str, study: MakeStudy):
     assert [arm.name for arm in arms if arm.reference] == [arms[0].name]
 
 
+def test_what_a_machine_would_choose_anew_is_fixed(study: MakeStudy):
+    asked = study("train.precision=auto", "train.device=auto", "train.tokens=200", variants=THREE)
+    for arm in arms_of(asked, lambda text: None):
+        train = arm.recipe.train
+        assert train.precision in ("float32", "bf16")
+        assert train.device in ("cpu", "cuda")
+        assert (train.steps, train.tokens) == (4, None)
+        assert arm.recipe.model.vocab_size is not None
+
+
 def test_a_combination_that_undoes_itself_is_refused(study: MakeStudy):
     rivals = {"rope": ("model.positions=rotary",), "alibi": ("model.positions=alibi",)}
     with pytest.raises(ValueError, match=r"variant rope\+alibi is the same as alibi"):

@@ -101,6 +101,12 @@ def test_ctrl_c_saves_and_the_same_study_goes_on(
     with pytest.raises(Stopped, match="SIGINT"):
         run(asked)
     assert len(seen) == 40
+    (config,) = how.root.glob("rope-s0-*/config.yaml")
+    text = config.read_text()
+    config.write_text(text.replace("lr: 0.002", "lr: 0.003"))
+    with pytest.raises(ValueError, match=r"config\.yaml was changed by hand"):
+        run(asked)
+    config.write_text(text)
     assert timeless_but_folders(run(asked)) == timeless_but_folders(whole)
     assert len(seen) == 90
 

@@ -108,11 +108,13 @@ def test_a_run_folder_that_was_edited_is_refused(
 
 
 def test_an_arm_that_diverges_is_a_result(study: MakeStudy, run: Conduct, performed: list[str]):
-    wild = study(variants={"wild": ("optimizer.lr=1e30",)}, seeds=(0,))
+    metrics = ("bits_per_byte", "tokens_per_second")
+    wild = study(variants={"wild": ("optimizer.lr=1e30",)}, seeds=(0,), metrics=metrics)
     results = run(wild)
     base, diverged = results.runs
     assert (base.state, diverged.state) == ("done", "diverged")
-    assert diverged.metrics == {"bits_per_byte": None}
+    assert diverged.metrics == {"bits_per_byte": None, "tokens_per_second": None}
+    assert diverged.curve.steps == [1]
     assert "diverged at step" in diverged.problem
     assert len(performed) == 2
     assert timeless(run(wild)) == timeless(results)
