@@ -5,6 +5,7 @@ from gptlab.compare.report.forest import forest
 from gptlab.compare.report.pareto import pareto
 from gptlab.compare.report.picture import Picture
 from gptlab.compare.report.rates import rates
+from gptlab.compare.report.sizes import sizes
 from gptlab.compare.results import Comparison, Results, Run
 from gptlab.compare.words import signed
 
@@ -82,6 +83,7 @@ def pictures(results: Results) -> dict[str, list[Picture]]:
     drawn = {
         "The answer": [first],
         "Loss on the way": [curves(results, scale) for scale in results.scales],
+        "Does it survive scale?": [sizes(results)],
         "Quality against cost": [pareto(results)],
         "Tuning": [rates(results, scale) for scale in results.scales],
         "Other metrics": others,
