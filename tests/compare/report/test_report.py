@@ -11,6 +11,7 @@ import pytest
 from example_study import EFFECTS, example
 
 from gptlab.compare.report import sizes, write_report
+from gptlab.compare.report.contents import pictures
 from gptlab.compare.report.curves import band_of
 from gptlab.compare.report.pareto import frontier
 from gptlab.compare.results import Curve
@@ -145,6 +146,18 @@ def test_enough_sizes_have_a_curve(tmp_path, monkeypatch):
     write_report(example(seeds=(0, 1), scales=scales, names=("gpt2", "rotary")), tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert re.search(r"rotary: the loss falls to \S+ by N\^-\S+ \(exponent ", text)
+
+
+def test_ticks_are_numbers():
+    """A variant may be called $x$, so nothing is read as mathematics: powers of ten neither."""
+    study = example(seeds=(0, 1), scales=("nano", "small"), names=("gpt2", "rotary"))
+    drawn = [picture for some in pictures(study).values() for picture in some]
+    assert {picture.name for picture in drawn} >= {"sizes", "tuning", "forest-bits_per_byte"}
+    for picture in drawn:
+        picture.svg()
+        for axes in picture.figure.axes:
+            labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+            assert not any("$" in label.get_text() for label in labels)
 
 
 def test_a_study_of_which_nothing_ran(study, tmp_path):

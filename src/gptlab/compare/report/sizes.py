@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from gptlab.compare.report.picture import INK, Picture, color_of, dashes_of, looks, panels
 from gptlab.compare.results import Results
@@ -36,6 +37,9 @@ def sizes(results: Results) -> Picture | None:
         right.axhline(0.0, color=INK, linewidth=1)
         for axes in (left, right):
             axes.set_xscale("log")
+            axes.set_xticks(list(arms[results.base].size.values()))
+            axes.set_xticks([], minor=True)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.set_xlabel("non-embedding parameters")
         left.set_ylabel(metric.title)
         right.set_ylabel(f"difference from {results.base}")
