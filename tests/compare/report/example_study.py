@@ -82,7 +82,7 @@ def example(seeds=(0, 1, 2, 3, 4), scales=("",), lost=True, names=tuple(EFFECTS)
             text="the same non-embedding parameters, within 1%",
             matches=[_match(name) for name in names],
         ),
-        tuning=[_tuning(name, rng) for name in names],
+        tuning=[_tuning(name, scales[0], rng) for name in names],
         runs=runs,
         costs=[_cost(name, scale, size) for size, scale in enumerate(scales) for name in names],
         comparisons=comparisons,
@@ -139,7 +139,7 @@ def _match(name):
     return Match(variant=name, target=1e6, reached=reached, changed=changed, problem=problem)
 
 
-def _tuning(name, rng):
+def _tuning(name, scale, rng):
     rates = [3e-4, 1e-3, 3e-3, 1e-2]
     best = 1e-2 if name == "window" else 3e-3
     trials = [
@@ -160,6 +160,7 @@ def _tuning(name, rng):
     ]
     return Tuning(
         variant=name,
+        scale=scale,
         setting="optimizer.lr",
         metric=BPB.name,
         trials=trials,

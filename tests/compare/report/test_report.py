@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64decode
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -9,7 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from example_study import EFFECTS, example
 
-from gptlab.compare.report import write_report
+from gptlab.compare.report import sizes, write_report
+from gptlab.compare.report.contents import pictures
 from gptlab.compare.report.curves import band_of
 from gptlab.compare.report.pareto import frontier
 from gptlab.compare.results import Curve
@@ -123,6 +125,39 @@ def test_names_are_texts_and_nothing_else(tmp_path):
 )
 def test_small_and_large_studies(options, tmp_path):
     read(write_report(example(**options), tmp_path))
+
+
+def test_several_sizes_tell_whether_a_gain_survives(tmp_path):
+    """The example's gains are the same at every size: a slope of 0 must be among what is said."""
+    study = example(scales=("nano", "micro", "small"), names=("gpt2", "rotary", "other_data"))
+    write_report(study, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    assert "no curve is fitted: a curve over 3 sizes that span a factor of 16 would be" in text
+    found = re.search(r"rotary: at ten times the size .* \((\S+) to (\S+), p = ", text)
+    assert found
+    low, high = (float(end.replace("−", "-")) for end in found.groups())
+    assert low < 0 < high
+    assert "other_data: at ten" not in text
+
+
+def test_enough_sizes_have_a_curve(tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "fit", partial(sizes.fit, resamples=20))
+    scales = ("a", "b", "c", "d", "e")
+    write_report(example(seeds=(0, 1), scales=scales, names=("gpt2", "rotary")), tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"rotary: the loss falls to \S+ by N\^-\S+ \(exponent ", text)
+
+
+def test_ticks_are_numbers():
+    """A variant may be called $x$, so nothing is read as mathematics: powers of ten neither."""
+    study = example(seeds=(0, 1), scales=("nano", "small"), names=("gpt2", "rotary"))
+    drawn = [picture for some in pictures(study).values() for picture in some]
+    assert {picture.name for picture in drawn} >= {"sizes", "tuning-nano"}
+    for picture in drawn:
+        picture.svg()
+        for axes in picture.figure.axes:
+            labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+            assert not any("$" in label.get_text() for label in labels)
 
 
 def test_a_study_of_which_nothing_ran(study, tmp_path):

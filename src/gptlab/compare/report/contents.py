@@ -5,6 +5,7 @@ from gptlab.compare.report.forest import forest
 from gptlab.compare.report.pareto import pareto
 from gptlab.compare.report.picture import Picture
 from gptlab.compare.report.rates import rates
+from gptlab.compare.report.sizes import sizes
 from gptlab.compare.results import Comparison, Results, Run
 from gptlab.compare.words import signed
 
@@ -22,8 +23,8 @@ METHOD = (
     "same batches and the same initial values of what they share, so they are compared in pairs: "
     "mean, t interval, p of the t test; arms of other seeds by Welch's; where runs diverged or "
     "never got there, by ranks with those last, never by an average. p is Holm's over all variants "
-    "of a metric, each metric by itself. better or worse: that p is at most {alpha:.0%}. no "
-    "difference larger than M: the interval that holds for all variants at once lies within ±M. "
+    "of a metric, each metric and size by itself. better or worse: that p is at most {alpha:.0%}. "
+    "no difference larger than M: the interval that holds for all variants at once lies within ±M. "
     "not resolved: neither; the number of seeds is what finds the difference seen, or "
     "excludes M, in four of five studies. not comparable: the arms differ in what was not declared."
 )
@@ -82,6 +83,7 @@ def pictures(results: Results) -> dict[str, list[Picture]]:
     drawn = {
         "The answer": [first],
         "Loss on the way": [curves(results, scale) for scale in results.scales],
+        "Does it survive scale?": [sizes(results)],
         "Quality against cost": [pareto(results)],
         "Tuning": [rates(results, scale) for scale in results.scales],
         "Other metrics": others,

@@ -46,7 +46,7 @@ def page(results: Results, pictures: dict[str, list[Picture]]) -> str:
         _section("The answer", "".join(map(_figure, pictures["The answer"]))),
         table(tables.differences(results, results.metrics[0])),
     ]
-    for section in ("Loss on the way", "Quality against cost"):
+    for section in ("Does it survive scale?", "Loss on the way", "Quality against cost"):
         parts += [_section(section, "".join(map(_figure, pictures[section])))]
     parts += [_section("Cost", table(tables.costs(results)))]
     parts += [_section("Tuning", "".join(map(_figure, pictures["Tuning"])))]
