@@ -157,7 +157,7 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "embedding_norm": "rms_norm",
     "multi_token": {"depth": 1},
 }
-MAY_BE_REFUSED = {"train.device"}  # where there is no such device
+MAY_BE_REFUSED = {"train.device", "train.kernels"}  # where there is no such device
 TIMING = {"seconds", "tokens_per_second", "model_flops_utilization"}
 NOT_COMPARED = {  # the settings themselves, and what differs without them
     "config.yaml": None,

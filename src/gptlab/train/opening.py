@@ -22,13 +22,15 @@ from gptlab.runs.folder import RunFolder, check_free
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder, Tokenizer
 from gptlab.train.environment import describe_environment
+from gptlab.train.kernels import choose_kernels, use_kernels
 from gptlab.train.precision import choose_precision
-from gptlab.train.recipe import Recipe
+from gptlab.train.recipe import Recipe, Train
 from gptlab.train.session import Say, Session
 
 TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
 FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
     "train.device",
+    "train.kernels",
     "train.micro_batch_tokens",
     "train.steps",
     "train.tokens",
@@ -51,8 +53,7 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe.check()  # what cannot work is said before any work
     check_free(root, recipe.name)
     check_fits(recipe.resolved().model, machine.total_memory())
-    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
-    precision = choose_precision(recipe.train.precision, device, say)
+    device, precision, kernels = _choose(recipe.train, say)
     source = source_of(recipe)
     say("reading the text")
     if source is None:
@@ -64,8 +65,9 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe = recipe.with_vocab_size(encoder.vocab_size)
     check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
+    use_kernels(model, kernels)
     facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
-    facts |= describe_environment(corpus, encoder, device, precision)
+    facts |= describe_environment(corpus, encoder, device, precision, kernels)
 
     def fill(run: RunFolder) -> None:
         encoder.save(run.tokenizer)
@@ -82,18 +84,18 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     newest = checkpoint.newest(run.checkpoints, say)
     saved = None if newest is None else checkpoint.load(newest)
     refuse_changes(Recipe.parse(saved.state["recipe"]) if saved else written, recipe, run)
-    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
-    precision = choose_precision(recipe.train.precision, device, say)
+    device, precision, kernels = _choose(recipe.train, say)
     say("reading the text")
     encoder = recipe.tokenizer.load(run.tokenizer)
     run.check_tokenizer(encoder.fingerprint())
     corpus = recipe.data.tokenize(encoder)
-    now = describe_environment(corpus, encoder, device, precision)
+    now = describe_environment(corpus, encoder, device, precision, kernels)
     then = run.environment()
     _compare_environments(then, now, run, say)
     check_sample_prompt(recipe, encoder)
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
+    use_kernels(model, kernels)
     session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
     if saved:
         session.restore(saved)
@@ -107,6 +109,13 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     if then.keys() < now.keys() | then.keys():  # an imported run had read no text until now
         run.write_environment(then | now)
     return session
+
+
+def _choose(settings: Train, say: Say) -> tuple[torch.device, str, list[str]]:
+    """Choose the device, the precision and the kernels that this machine has for a run."""
+    device = torch.device(machine.choose_device(settings.device, "train.device"))
+    kernels = choose_kernels(settings.kernels, device)
+    return device, choose_precision(settings.precision, device, say), kernels
 
 
 def refuse_changes(before: Recipe, after: Recipe, run: RunFolder) -> None:
@@ -201,6 +210,6 @@ def _compare_environments(
             f"the text of {run.path} has changed since it was started (data_sha256 was "
             f"{str(was)[:12]}, is {is_now[:12]}); restore it, or give its place with data.path=..."
         )
-    for key in ("gptlab", "device", "precision"):
+    for key in ("gptlab", "device", "precision", "kernels"):
         if key in then and then[key] != now[key]:
             say(f"resuming with {key} {now[key]}, was {then[key]}: not bit for bit the same run")
