@@ -22,6 +22,7 @@ from gptlab.runs.folder import RunFolder, check_free
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder, Tokenizer
 from gptlab.train.environment import describe_environment
+from gptlab.train.gpu import set_up
 from gptlab.train.kernels import choose_kernels, use_kernels
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe, Train
@@ -114,6 +115,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
 def _choose(settings: Train, say: Say) -> tuple[torch.device, str, list[str]]:
     """Choose the device, the precision and the kernels that this machine has for a run."""
     device = torch.device(machine.choose_device(settings.device, "train.device"))
+    set_up(device)
     kernels = choose_kernels(settings.kernels, device)
     return device, choose_precision(settings.precision, device, say), kernels
 

@@ -45,9 +45,15 @@ class OptimizerSet:
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * multiplier
 
-    def step(self) -> None:
-        """Take a step and forget the gradients."""
+    def can_skip(self) -> bool:
+        """Tell whether these optimizers can leave a step out by a number on the device."""
+        return all(getattr(each, "_step_supports_amp_scaling", False) for each in self.optimizers)
+
+    def step(self, is_broken: Tensor | None = None) -> None:
+        """Take a step, unless `is_broken` is 1, and forget the gradients."""
         for optimizer in self.optimizers:
+            if is_broken is not None:
+                vars(optimizer)["found_inf"] = is_broken  # as torch's own gradient scaler says it
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
