@@ -89,6 +89,10 @@ def test_every_layer_gets_the_kernel_and_nothing_else_changes(
     gpt = tiny(mlp="swiglu", n_layers=3).build()
     tokens_BT = torch.arange(9)[None]
     before = gpt(tokens_BT)
+    vars(module)["WAITING"] = {gating.swiglu}
+    use_kernels(gpt, ["counted"], recorded=True)
+    gpt(tokens_BT)
+    assert calls == 0  # it could not be recorded
     use_kernels(gpt, ["counted"])
     assert torch.equal(gpt(tokens_BT), before)
     assert calls == 3

@@ -42,10 +42,15 @@ def is_installed() -> bool:
     return find_spec("liger_kernel") is not None
 
 
-def use_kernels(model: nn.Module, names: Sequence[str]) -> None:
-    """Give the model's modules the kernels of `gptlab.kernels.NAME` for those that they hold."""
+def use_kernels(model: nn.Module, names: Sequence[str], recorded: bool = False) -> None:
+    """Give the model's modules the kernels of `gptlab.kernels.NAME` for those that they hold.
+
+    recorded: only such as can be recorded in a CUDA graph, which those in its `WAITING` cannot.
+    """
     for name in names:
-        replacements = import_module(f"gptlab.kernels.{name}").KERNELS
+        kernels = import_module(f"gptlab.kernels.{name}")
+        left_out = getattr(kernels, "WAITING", ()) if recorded else ()
+        replacements = {k: v for k, v in kernels.KERNELS.items() if k not in left_out}
         for module in model.modules():
             for attribute, value in list(vars(module).items()):
                 if isinstance(value, FunctionType) and value in replacements:

@@ -23,7 +23,9 @@ from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder, Tokenizer
 from gptlab.train.environment import describe_environment
 from gptlab.train.gpu import set_up
+from gptlab.train.graph import Recording
 from gptlab.train.kernels import choose_kernels, use_kernels
+from gptlab.train.loop import update
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe, Train
 from gptlab.train.session import Say, Session
@@ -32,6 +34,7 @@ TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by na
 FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
     "train.device",
     "train.kernels",
+    "train.cuda_graphs",
     "train.micro_batch_tokens",
     "train.steps",
     "train.tokens",
@@ -66,7 +69,7 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe = recipe.with_vocab_size(encoder.vocab_size)
     check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
-    use_kernels(model, kernels)
+    use_kernels(model, kernels, recipe.train.cuda_graphs)
     facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
     facts |= describe_environment(corpus, encoder, device, precision, kernels)
 
@@ -75,7 +78,7 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
         run.write_environment(facts)
 
     run = RunFolder.create(root, recipe.name, recipe.to_yaml(), fill)
-    return _assemble(recipe, run, model, encoder, corpus, batches, precision)
+    return _recorded(_assemble(recipe, run, model, encoder, corpus, batches, precision), say)
 
 
 def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
@@ -96,7 +99,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     check_sample_prompt(recipe, encoder)
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
-    use_kernels(model, kernels)
+    use_kernels(model, kernels, recipe.train.cuda_graphs)
     session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
     if saved:
         session.restore(saved)
@@ -109,15 +112,35 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
         run.write_config(recipe.to_yaml())
     if then.keys() < now.keys() | then.keys():  # an imported run had read no text until now
         run.write_environment(then | now)
-    return session
+    return _recorded(session, say)
 
 
 def _choose(settings: Train, say: Say) -> tuple[torch.device, str, list[str]]:
     """Choose the device, the precision and the kernels that this machine has for a run."""
     device = torch.device(machine.choose_device(settings.device, "train.device"))
+    if settings.cuda_graphs and device.type != "cuda":
+        raise ValueError(
+            f"train.cuda_graphs=true needs an NVIDIA GPU, and this run is on {device.type}: use "
+            "train.cuda_graphs=false"
+        )
     set_up(device)
     kernels = choose_kernels(settings.kernels, device)
     return device, choose_precision(settings.precision, device, say), kernels
+
+
+def _recorded(session: Session, say: Say) -> Session:
+    """Have steps recorded, if that is asked for and can be."""
+    if not session.recipe.train.cuda_graphs:
+        return session
+    if session.can_read_late():
+        session.optimizers.make_recordable()
+        session.record = Recording(update, say)
+    else:
+        say(
+            "train.cuda_graphs=true, but only steps of optimizer=adamw can be recorded, without a "
+            "load_bias_step: going on without"
+        )
+    return session
 
 
 def refuse_changes(before: Recipe, after: Recipe, run: RunFolder) -> None:

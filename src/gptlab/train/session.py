@@ -35,7 +35,7 @@ class Portion:
     x_BT: Tensor
     y_BT: Tensor
     places: Places | None
-    share: float
+    share: float | Tensor
 
     @classmethod
     def of(cls, rows: Batch, n_targets: int, device: torch.device) -> Self:
@@ -58,7 +58,10 @@ class Portion:
 
 @dataclass
 class Session:
-    """The state of a run: `step` steps are done; `losses` and `grad_norm` are those of the last."""
+    """The state of a run: `step` steps are done; `losses` and `grad_norm` are those of the last.
+
+    record: what takes steps in place of `loop.update`, where they are recorded.
+    """
 
     recipe: Recipe
     run: RunFolder
@@ -73,6 +76,7 @@ class Session:
     losses: dict[str, float] = field(default_factory=lambda: {"loss": math.nan})
     grad_norm: float = math.nan
     saved_step: int | None = None
+    record: Callable[..., dict[str, Tensor]] | None = None
     steps: int = field(init=False)
     readings: Readings = field(init=False)
 

@@ -43,7 +43,18 @@ class OptimizerSet:
         """Set every learning rate to this fraction of its peak."""
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * multiplier
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(peak * multiplier)
+                else:
+                    group["lr"] = peak * multiplier
+
+    def make_recordable(self) -> None:
+        """Keep learning rates where a recorded step reads them."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                device = group["params"][0].device
+                group["lr"] = torch.tensor(group["lr"], device=device)
+                group["capturable"] = True
 
     def can_skip(self) -> bool:
         """Tell whether these optimizers can leave a step out by a number on the device."""
