@@ -1,4 +1,4 @@
-"""Steps that are recorded: what is copied where, and what if they cannot be; on a GPU, all of it."""
+"""Steps that are recorded: what is copied where, and what if they cannot be; all on a GPU."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
