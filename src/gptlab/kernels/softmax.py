@@ -17,6 +17,7 @@ from gptlab.kernels.causal import causal_attention
 from gptlab.kernels.dropout import dropout
 
 PLAIN_SCORES = 1024 * 1024  # scores of a head up to which the plain form is used in bfloat16
+FLASH_WIDTH = 256  # the widest heads of flash attention on a GPU
 ALIGNMENT = 8  # heads of another width than a multiple of this keep fused kernels away
 
 
@@ -72,6 +73,9 @@ def _attend_fused(
 ) -> Tensor:
     """Call torch's kernel; the fused ones want values as wide as queries, which zeros make them."""
     width = max(q_BHTE.shape[-1], v_BKSE.shape[-1])
+    if q_BHTE.device.type == "cuda" and not _groups_stay_fused(q_BHTE.dtype, width, mask):
+        n = q_BHTE.shape[1] // k_BKSE.shape[1]
+        k_BKSE, v_BKSE = k_BKSE.repeat_interleave(n, dim=1), v_BKSE.repeat_interleave(n, dim=1)
     y = scaled_dot_product_attention(
         _widen(q_BHTE, width),
         _widen(k_BKSE, width),
@@ -83,6 +87,14 @@ def _attend_fused(
         enable_gqa=q_BHTE.shape[1] != k_BKSE.shape[1],
     )
     return y[..., : v_BKSE.shape[-1]]
+
+
+def _groups_stay_fused(dtype: torch.dtype, width: int, mask: Tensor | None) -> bool:
+    """Tell whether a GPU's fused kernels take grouped heads; if not, torch would hold all scores.
+
+    Of those only flash attention does, which has neither float32 nor masks.
+    """
+    return dtype in (torch.bfloat16, torch.float16) and width <= FLASH_WIDTH and mask is None
 
 
 def _widen(x_BHTE: Tensor, width: int) -> Tensor:
