@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gptlab.bench.arms import Arm, Workers
+from gptlab.bench.arms import Arm, Worker, Workers
 from gptlab.bench.preparing import Field
 from gptlab.bench.protocol import Plan, Progress, Tell, measure
 from gptlab.bench.record import Record, fingerprint
@@ -21,14 +21,16 @@ def run(
         facts = fingerprint() | {"threads": calibrator.facts["threads"]}
         rounds = measure(
             {worker.arm.label: worker for worker in workers},
-            _calibration(calibrator),
+            calibration_by(calibrator),
             plan,
             tell,
         )
     return Record.of(title, about, unit, plan, facts, workers, rounds)
 
 
-def _calibration(calibrator) -> Callable[[], dict[str, float]]:
+def calibration_by(calibrator: Worker) -> Callable[[], dict[str, float]]:
+    """Let a worker be the calibrator."""
+
     def calibrate() -> dict[str, float]:
         calibrator.section(0.0)
         return calibrator.losses

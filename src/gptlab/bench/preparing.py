@@ -86,7 +86,12 @@ def split(words: Sequence[str], default: str) -> tuple[list[str], list[str]]:
     return [word for word in words if word not in common] or [default], common
 
 
-def recipe_of(target: str, common: Sequence[str], always: Sequence[str] = FOR_SPEED) -> Recipe:
+def recipe_of(
+    target: str,
+    common: Sequence[str],
+    always: Sequence[str] = FOR_SPEED,
+    step_tokens: int | None = STEP_TOKENS,
+) -> Recipe:
     """Open `RECIPE:path.to.setting=value:...`, with settings for all; those of its own come last.
 
     A vocabulary of a fixed size is read as bytes of text: training a tokenizer for it would take
@@ -98,9 +103,9 @@ def recipe_of(target: str, common: Sequence[str], always: Sequence[str] = FOR_SP
     if recipe.model.vocab_size is not None and not _names(settings, "tokenizer"):
         settings = ["tokenizer=byte", *settings]
     recipe = recipe.override([*always, *settings]).but(name="bench")
-    if not _names(settings, "train.batch_tokens") and always:
+    if step_tokens and not _names(settings, "train.batch_tokens"):
         T = recipe.model.context_length
-        rows = min(recipe.batch_size(), max(1, STEP_TOKENS // T))
+        rows = min(recipe.batch_size(), max(1, step_tokens // T))
         recipe = recipe.override([f"train.batch_tokens={rows * T}"])
     return recipe
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gptlab.bench.arms import Section
 
@@ -39,12 +39,16 @@ class Plan:
 
 @dataclass
 class Round:
-    """What a round gave: the speeds of each arm, and `dropped`, why it does not count."""
+    """What a round gave: the speeds of each arm, and `dropped`, why it does not count.
+
+    `races`: what each arm told of its run, where rounds are races.
+    """
 
     speeds: dict[str, list[float]] = field(default_factory=dict)
     calibration: tuple[dict[str, float], dict[str, float]] = ({}, {})
     steal: float = 0.0
     dropped: str | None = None
+    races: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from gptlab.bench.ratios import Ratio, noise, paired, ratio_of
 from gptlab.config import Config
 from gptlab.train.environment import git_commit
 
+RUN = "run"  # the unit of races
 CONTROL = "control"  # the first arm once more
 MAX_BYTES = 50_000_000
 
@@ -26,6 +27,7 @@ class KeptRound(Config):
     calibration: tuple[dict[str, float], dict[str, float]]
     steal: float
     dropped: str | None
+    races: dict[str, Any]
 
     def round(self) -> Round:
         """Make it what `ratios` reads."""
@@ -82,6 +84,7 @@ class Record(Config):
                 calibration=each.calibration,
                 steal=each.steal,
                 dropped=each.dropped,
+                races=each.races,
             )
             for each in rounds
         ]

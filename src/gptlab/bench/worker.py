@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,7 @@ class Beat:
     def ready(self, amount: float, **facts: Any) -> None:
         """Say that work may begin. `amount`: of the unit, done by each call; `facts` are kept."""
         facts.pop("score", None)
+        forget_peak()
         self.reply({"ready": facts | {"amount": amount}})
         self._wait()
 
@@ -113,6 +115,12 @@ def memory() -> tuple[int, int]:
     fields = dict(line.split(":", 1) for line in lines)
     held, most = (int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
     return held, most
+
+
+def forget_peak() -> None:
+    """Let the most that is held be counted from here on: preparing is not what is measured."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def device_memory() -> int:

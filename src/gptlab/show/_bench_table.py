@@ -5,8 +5,13 @@ from collections.abc import Sequence
 from statistics import median
 
 from gptlab.bench.ratios import ENOUGH, Ratio
-from gptlab.bench.record import CONTROL, KeptArm, Record
+from gptlab.bench.record import CONTROL, RUN, KeptArm, Record
 
+FURTHER = (  # facts that races have: their headings and forms
+    ("whole", "whole run, s", "{:.1f}"),
+    ("final_loss", "final loss", "{:.4f}"),
+    ("reached", "runs that got there", "{}"),
+)
 SAME_SIZE = 0.02  # parameters: what is further apart is told
 
 
@@ -15,7 +20,7 @@ def headings(record: Record) -> list[str]:
     loss = [f"loss, step {step}"] if (step := common_step(record)) else []
     return [
         "",
-        f"{record.unit}/s",
+        "seconds" if record.unit == RUN else f"{record.unit}/s",
         "ratio",
         "95% interval",
         "sign test, p",
@@ -24,6 +29,7 @@ def headings(record: Record) -> list[str]:
         "parameters",
         "precision",
         *loss,
+        *(heading for fact, heading, _ in FURTHER if fact in record.arms[0].facts),
     ]
 
 
@@ -43,6 +49,7 @@ def rows(record: Record) -> list[list[str]]:
                 f"{parameters:,}" if parameters else "",
                 precision + (", compiled" if arm.facts.get("compiled") else ""),
                 *([f"{arm.losses[step]:.3f}"] if step else []),
+                *(form.format(arm.facts[fact]) for fact, _, form in FURTHER if fact in arm.facts),
             ]
         )
     return table
@@ -108,7 +115,10 @@ def number(x: float) -> str:
 
 
 def _speed(record: Record, label: str) -> str:
-    return number(median(speeds(record, label)))
+    speed = median(speeds(record, label))
+    if record.unit == RUN:
+        return f"{1 / speed:.1f}" if speed else "never"
+    return number(speed)
 
 
 def _ratio(ratio: Ratio | None, noise: float | None) -> list[str]:

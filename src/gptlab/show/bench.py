@@ -31,7 +31,7 @@ class Output:
                 raise ValueError(f"{file}: there is no folder {file.parent}")
 
 
-def bench(measure: Callable[[Tell], Sequence[Record]], command: str, output: Output) -> None:
+def bench(measure: Callable[[Tell], Record], command: str, output: Output) -> None:
     """Measure, then print and write what was found."""
     output.check()
     began = time.monotonic()
@@ -44,11 +44,10 @@ def bench(measure: Callable[[Tell], Sequence[Record]], command: str, output: Out
             display.total_steps = progress.turns
             display.update(done, progress.what, left)
 
-        records = [record.but(command=command) for record in measure(tell)]
-    for number, record in enumerate(records):
-        if output.json:
-            record.save(_numbered(output.json, number))
-    report(records, output)
+        record = measure(tell).but(command=command)
+    if output.json:
+        record.save(output.json)
+    report([record], output)
 
 
 def report(records: Sequence[Record], output: Output) -> None:

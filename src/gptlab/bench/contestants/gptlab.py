@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from gptlab.bench.contestants._scoring import score
-from gptlab.generate import load
+from gptlab.generate import LanguageModel, load
 from gptlab.parts.head import LogitHead, nats
 from gptlab.tokenizer import Encoder, open_encoder
 from gptlab.train.display import Display
@@ -44,6 +44,8 @@ def train(job: dict[str, Any], beat: Any) -> None:
     session = _begin(job)
     if "race" not in job:
         session.steps = ENDLESS
+    elif not np.array_equal(session.corpus.val[:], np.fromfile(job["val"], np.uint16)):
+        raise ValueError("it has other validation tokens than the rest: its losses say nothing")
     if job.get("materialised"):
         materialise(session.model.head)
     model, recipe = session.model, session.recipe
@@ -65,13 +67,13 @@ def train(job: dict[str, Any], beat: Any) -> None:
 
 def generate(job: dict[str, Any], beat: Any) -> None:
     """Write as a model that `gptlab.load` opened does."""
-    session = _begin(job)
-    session.save()
-    written = load(session.run.path)
+    written = _saved_and_loaded(job)
     n, length, rows = job["prompt"], job["tokens"], job["rows"]
     written.tokenizer = Numbered(job["vocab_size"])
     prompts = [" ".join(["1"] * n)] * rows
-    beat.ready(length * rows, parameters=sum(p.numel() for p in written.model.parameters()))
+    weights = list(written.model.parameters())
+    precision = "bf16" if weights[0].dtype == torch.bfloat16 else "float32"
+    beat.ready(length * rows, parameters=sum(p.numel() for p in weights), precision=precision)
     while True:
         texts = written.generate(prompts, max_tokens=length, temperature=0.8, top_k=50)
         assert [len(text.split()) for text in texts] == [length] * rows
@@ -120,6 +122,12 @@ def _begin(job: dict[str, Any]) -> Session:
     recipe = Recipe.parse(job["recipe"])
     torch.manual_seed(recipe.seed)
     return begin(recipe, Path(job["folder"]), lambda text: None, recipe.name)
+
+
+def _saved_and_loaded(job: dict[str, Any]) -> LanguageModel:
+    session = _begin(job)
+    session.save()
+    return load(session.run.path)
 
 
 def _checksum(ids: Sequence[np.ndarray]) -> int:

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric import Fabric  # pyright: ignore[reportMissingImports]
 from litgpt.config import Config  # pyright: ignore[reportMissingImports]
 from litgpt.model import GPT  # pyright: ignore[reportMissingImports]
+from litgpt.pretrain import initialize_weights  # pyright: ignore[reportMissingImports]
 from litgpt.utils import (  # pyright: ignore[reportMissingImports]
     chunked_cross_entropy,
     get_default_supported_precision,
@@ -38,6 +39,7 @@ def train(job: dict[str, Any], beat: Any) -> None:
         attn_bias=job["bias"],
     )
     gpt = GPT(config)
+    initialize_weights(fabric, gpt, config.n_layer, config.n_embd)
     gpt.lm_head.weight = gpt.transformer.wte.weight
     model = fabric.setup(torch.compile(gpt))
     rate, decay = job["lr"], job["weight_decay"]

@@ -1,4 +1,7 @@
-"""x-transformers: its decoder with flash attention, trained by a plain loop with torch's AdamW."""
+"""x-transformers: its decoder with flash attention, trained by a plain loop with torch's AdamW.
+
+As in its own example, a row of T tokens is read whole and T - 1 of them are predicted.
+"""
 
 from functools import partial
 from typing import Any
@@ -44,7 +47,7 @@ def train(job: dict[str, Any], beat: Any) -> None:
         score=partial(score, model, lambda x_BT, y_BT: decoder(x_BT), job),
     )
     for _ in range(job["steps"]):
-        loss = model(random_rows(tokens, job["rows"], T + 1).to(device))
+        loss = model(random_rows(tokens, job["rows"], T).to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), job["grad_clip"])
         optimizer.step()
