@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from gptlab.bench.arms import Section
 
 MAX_STEAL = 0.01  # of the CPU time of a round
-MIN_WARMUP_CALLS = 3
+MIN_WARMUP_CALLS = 2
 
 
 class Runner(Protocol):

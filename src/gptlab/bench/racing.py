@@ -106,7 +106,7 @@ def hold(
             "final_loss": statistics.median(run["curve"][-1][2] for run in runs),
             "reached": sum(crossing(run["curve"], target) is not None for run in runs),
         }
-    return last, rounds
+    return {arm.label: last[arm.label] for arm in arms}, rounds
 
 
 def _seeded(arm: Arm, seed: int, number: int) -> Arm:

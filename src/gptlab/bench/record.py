@@ -11,6 +11,7 @@ from typing import Any, Self
 from gptlab import files, machine
 from gptlab.bench.arms import Worker
 from gptlab.bench.protocol import Plan, Round
+from gptlab.bench.protocol import kept as kept_rounds
 from gptlab.bench.ratios import Ratio, noise, paired, ratio_of
 from gptlab.config import Config
 from gptlab.train.environment import git_commit
@@ -48,7 +49,7 @@ class Record(Config):
     """A measurement. The first arm is the one whose speed is compared with the others'.
 
     `unit`: what speeds count, in a second. `about`: what the arms have in common.
-    `command`: what was typed, without paths.
+    `command`: what was typed, without paths. `interrupted`: by Ctrl-C.
     """
 
     title: str
@@ -97,7 +98,7 @@ class Record(Config):
             machine=facts,
             arms=tuple(arms),
             rounds=tuple(kept),
-            interrupted=sum(each.dropped is None for each in rounds) < plan.rounds,
+            interrupted=len(kept_rounds(rounds)) < plan.rounds and len(rounds) < 2 * plan.rounds,
         )
 
     @property

@@ -61,7 +61,7 @@ def notes(record: Record) -> list[str]:
     lines = [f"Ratio: the speed of {record.first} over the other's."]
     lines.append(f"{n - len(dropped)} rounds of {n} count.")
     lines += [f"Dropped: {reason}." for reason in dropped]
-    if record.interrupted:
+    if n - len(dropped) < record.plan["rounds"]:
         lines.append("Fewer rounds count than were asked for.")
     noise = record.noise()
     if noise is None:

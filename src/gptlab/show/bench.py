@@ -1,5 +1,6 @@
 """`gptlab bench`: a measurement while it goes, and what came of it."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,13 +33,16 @@ class Output:
 
 
 def bench(measure: Callable[[Tell], Record], command: str, output: Output) -> None:
-    """Measure, then print and write what was found."""
+    """Measure, then print and write what was found, also if Ctrl-C ended it early."""
     output.check()
-    began = time.monotonic()
+    began = math.inf
     with Display(1) as display:
 
         def tell(progress: Progress) -> None:
+            nonlocal began
             done = progress.turn
+            if progress.turns > 1:  # processes have started
+                began = min(began, time.monotonic())
             passed = time.monotonic() - began
             left = f"{duration(passed / done * (progress.turns - done))} left" if done else ""
             display.total_steps = progress.turns
@@ -48,6 +52,8 @@ def bench(measure: Callable[[Tell], Record], command: str, output: Output) -> No
     if output.json:
         record.save(output.json)
     report([record], output)
+    if record.interrupted:
+        raise KeyboardInterrupt
 
 
 def report(records: Sequence[Record], output: Output) -> None:
