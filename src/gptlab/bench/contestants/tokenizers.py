@@ -18,5 +18,6 @@ def tokenize(job: dict[str, Any], beat: Any, method: str = "encode_batch") -> No
     checksum = int(sum(each.sum() for each in places))
     beat.ready(job["megabytes"], tokens=sum(map(len, ids)), checksum=checksum)
     while True:
-        encode(documents, add_special_tokens=False)
+        for each in encode(documents, add_special_tokens=False):
+            _ = each.ids
         beat()
