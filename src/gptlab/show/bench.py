@@ -44,7 +44,11 @@ def bench(measure: Callable[[Tell], Record], command: str, output: Output) -> No
             if progress.turns > 1:  # processes have started
                 began = min(began, time.monotonic())
             passed = time.monotonic() - began
-            left = f"{duration(passed / done * (progress.turns - done))} left" if done else ""
+            left = (
+                f"{duration(passed / done * (progress.turns - done))} left"
+                if done
+                else "no estimate yet"
+            )
             display.total_steps = progress.turns
             display.update(done, progress.what, left)
 
