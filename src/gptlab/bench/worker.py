@@ -155,7 +155,8 @@ def work(job: dict[str, Any], commands: TextIO, reply: Callable[[dict[str, Any]]
     except ModuleNotFoundError as error:
         reply({"missing": str(error.name)})
     except Exception as error:  # whatever a contestant throws, one line tells it
-        reply({"failed": " ".join(f"{type(error).__name__}: {error}".split())[:500]})
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        reply({"failed": " ".join(f"{kind}{error}".split())[:500]})
 
 
 def main() -> None:
