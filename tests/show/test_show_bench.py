@@ -106,13 +106,13 @@ def test_what_is_kept_gives_the_same_table_and_markdown_again(record, capsys, tm
     assert "| other | 100 | 3.00 | 3.00 to 3.00 | 0.016 | >3x |" in fragment
 
 
-def test_a_race_is_told_in_seconds_and_may_never_end(record, capsys):
+def test_a_race_is_told_in_seconds_and_may_never_end(record, capsys, tmp_path: Path):
     tree = record().model_dump()
     for each in tree["rounds"]:
         each["speeds"] = {"ours": [0.1], "control": [0.1], "other": [None]}
     for arm in tree["arms"]:
         arm["facts"] |= {"whole": 12.5, "final_loss": 1.9, "reached": 7}
-    bench(lambda tell: Record.parse(tree | {"unit": "run"}), "gptlab bench", Output())
+    bench(lambda tell: Record.parse(tree | {"unit": "run"}), "", Output(plot=tmp_path / "a.png"))
     out = capsys.readouterr().out
     assert "seconds" in out
     assert next(line for line in out.splitlines() if line.startswith("ours")).split()[1] == "10.0"

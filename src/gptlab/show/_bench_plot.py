@@ -2,9 +2,10 @@
 
 import math
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
-from gptlab.bench.record import Record
+from gptlab.bench.record import RUN, Record
 from gptlab.show._bench_table import number, speeds
 from gptlab.show._tokenizer_plot import COLORS, INK
 
@@ -30,18 +31,24 @@ def save_plot(record: Record, file: Path) -> None:
 
 
 def _speeds(axes: "Axes", record: Record) -> None:
+    is_race = record.unit == RUN
     for place, arm in enumerate(record.arms):
         found = sorted(speeds(record, arm.label))
-        middle = found[len(found) // 2]
+        if is_race:
+            found = sorted(1 / speed for speed in found if speed)
+        middle = median(found) if found else math.inf
         color = COLORS[0] if place == 0 else COLORS[5]
-        axes.barh(place, middle, color=color, height=0.6, alpha=0.85)
+        axes.barh(place, middle if found else 0, color=color, height=0.6, alpha=0.85)
         axes.plot(found, [place] * len(found), ".", color=INK, markersize=3.5, alpha=0.6)
-        axes.text(found[-1], place, f"  {number(middle)}", va="center", fontsize=9, color=INK)
+        axes.text(
+            max(found, default=0), place, f"  {number(middle)}", va="center", fontsize=9, color=INK
+        )
     axes.set_yticks(range(len(record.arms)), [arm.label for arm in record.arms])
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(left=0)
     axes.margins(x=0.15)
-    axes.set_xlabel(f"{record.unit}/s: the median, and every turn", fontsize=10, color=INK)
+    what = "seconds" if is_race else f"{record.unit}/s"
+    axes.set_xlabel(f"{what}: the median, and every turn", fontsize=10, color=INK)
 
 
 def _ratios(axes: "Axes", record: Record) -> None:
