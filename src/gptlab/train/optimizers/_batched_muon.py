@@ -37,7 +37,7 @@ class BatchedMuon(torch.optim.Optimizer):
                 self._step(parameters, group["lr"], group["weight_decay"])
 
     def _step(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         if self.grad_scale is not None:
             torch._foreach_div_(gradients, self.grad_scale)
         averages = [self._average(parameter) for parameter in parameters]
