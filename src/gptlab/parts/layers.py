@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.dropout import dropout
+
 Role = Literal["embedding", "position", "input", "output", "head", "mixing", "router"]
 
 
@@ -47,6 +49,17 @@ class Embedding(nn.Embedding):
         self.role: Role = role
         self.std: float | None = None
         self.lr_factor = 1.0
+
+
+class Dropout(nn.Module):
+    """Set a fraction of the numbers to 0 in training, and scale the others up."""
+
+    def __init__(self, fraction: float):
+        super().__init__()
+        self.fraction = fraction
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.fraction) if self.training and self.fraction else x
 
 
 class Drawn(nn.Module, ABC):

@@ -26,7 +26,7 @@ from gptlab.parts.attention._query_key_norm import (
 from gptlab.parts.attention._sharing import KeysAndValues, Kind, find_source, offer
 from gptlab.parts.attention._value_residual import build_value_mixing
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear
+from gptlab.parts.layers import Dropout, Linear
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
 from gptlab.parts.positions import Positions
@@ -122,7 +122,7 @@ class GroupedQueryAttention(Mixer):
         self.rotate, self.bias = positions.rotate, positions.bias(H)
         self.sinks_H = nn.Parameter(torch.zeros(H)) if config.sinks else None
         self.gate = config.build_gate(D, E)
-        self.score_dropout, self.dropout = needs.dropout, nn.Dropout(needs.dropout)
+        self.score_dropout, self.dropout = needs.dropout, Dropout(needs.dropout)
 
     def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
         D, K, E = needs.d_model, kind.n_kv_heads, kind.d_head

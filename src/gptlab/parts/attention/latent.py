@@ -25,7 +25,7 @@ from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.attention._cache import KeyValueCache
 from gptlab.parts.attention._positions import build_positions
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear
+from gptlab.parts.layers import Dropout, Linear
 from gptlab.parts.needs import Needs
 from gptlab.parts.positions import Positions
 
@@ -88,7 +88,7 @@ class LatentAttention(Mixer):
         self.value = Linear(C, H * V, "input")
         self.output = Linear(H * V, D, "output")
         self.rotate, self.bias = positions.rotate, positions.bias(H)
-        self.score_dropout, self.dropout = needs.dropout, nn.Dropout(needs.dropout)
+        self.score_dropout, self.dropout = needs.dropout, Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         q_BTHE = self.query(x_BTD).unflatten(-1, (self.n_heads, -1))
