@@ -7,6 +7,7 @@ from gptlab.parts.attention.grouped_query import GroupedQuery
 from gptlab.parts.head.untied import Untied
 from gptlab.parts.initialization.zero_output import ZeroOutput
 from gptlab.parts.mlp.relu_squared import ReluSquared
+from gptlab.parts.mlp.swiglu import SwiGLU
 from gptlab.parts.norm.rms_norm import RMSNorm
 from gptlab.parts.positions.rotary import Rotary
 from gptlab.parts.residual.initial_mix import InitialMix
@@ -98,10 +99,10 @@ def shakespeare_speedrun() -> Recipe:
             positions=Rotary(),
             norm=NORM,
             attention=Alternating(of=(Convolution(width=4), attention)),
-            mlp=ReluSquared(d_ff=816),
+            mlp=SwiGLU(d_ff=544),
             residual=PreNorm(),
             head=Untied(),
-            initialization=ZeroOutput(scale=0.05),
+            initialization=ZeroOutput(scale=0.08),
         ),
         optimizer=Muon(
             lr=0.012,
@@ -113,7 +114,7 @@ def shakespeare_speedrun() -> Recipe:
         ),
         schedule=WSD(decay=1.0),
         train=Train(
-            steps=120,
+            steps=100,
             batch_tokens=768,
             grad_clip=None,
             evaluate_every=None,
