@@ -4,10 +4,12 @@ Initialization and the optimizers decide by role, never by the suffix of a param
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from gptlab.kernels.dropout import dropout
 
@@ -39,6 +41,21 @@ class Linear(nn.Linear):
         self.std, self.per_token = std, per_token
         self.lr_factor = 1.0
         self.used = 1.0
+
+
+def side_by_side(x: Tensor, *layers: nn.Linear) -> Sequence[Tensor]:
+    """Give what each of these layers makes of x, in training as one product of all.
+
+    Small products take longer than their numbers; a layout of the same parameters, which stay
+    the layers' own.
+    """
+    rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
+    if not torch.is_grad_enabled() or rows < width:  # joining the weights would cost more
+        return [layer(x) for layer in layers]
+    weight = torch.cat([layer.weight for layer in layers])
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    bias = torch.cat(biases) if len(biases) == len(layers) else None
+    return linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
 
 
 class Embedding(nn.Embedding):
