@@ -36,7 +36,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
     On a CPU p is rounded to a multiple of 2^-15, and the scale is that of the rounded one.
     """
-    is_fast = x.device.type == "cpu" and x.numel() >= WORTH_IT and 0 < p < 1
+    is_fast = type(x) is Tensor and x.is_cpu and x.numel() >= WORTH_IT and 0 < p < 1
     fits = x.element_size() in LANES and x.numel() * x.element_size() % 8 == 0
     if not (is_fast and fits) or torch.compiler.is_compiling():
         return torch_dropout(x, p)

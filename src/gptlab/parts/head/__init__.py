@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 from gptlab.config import Part
+from gptlab.kernels.linear_cross_entropy import IGNORED, linear_cross_entropy, linear_nats
 
-IGNORED = -100  # a target that does not count
+MANY_LOGITS = 2**22
 
 
 class Head(Part):
@@ -42,12 +43,17 @@ class LogitHead(nn.Module, ABC):
     def __init__(self, config: Head):
         super().__init__()
         self.scale = config.scale or 1.0
+        self.softcap = config.softcap
         self.cap = Softcap(config.softcap) if config.softcap else nn.Identity()
         self.penalties = nn.ModuleDict({"z_loss": ZLoss(config.z_loss)} if config.z_loss else {})
 
     @abstractmethod
+    def matrix_VD(self, embedding_VD: Tensor) -> Tensor:
+        """Give the matrix whose products with x are the scores."""
+
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits before the softcap; linear in x."""
+        return linear(x_BTD, self.matrix_VD(embedding_VD))
 
     def forward(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits_BTV, in float32 at least."""
@@ -58,13 +64,34 @@ class LogitHead(nn.Module, ABC):
         self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor, reduction: str = "mean"
     ) -> Tensor:
         """Compute the cross-entropy in nats of the targets; -100 marks those that do not count."""
-        return nats(self(x_BTD, embedding_VD), targets_BT, reduction)
+        needs_logits = reduction == "none" and torch.is_grad_enabled()
+        if needs_logits or not self.is_large(x_BTD, embedding_VD):
+            return nats(self(x_BTD, embedding_VD), targets_BT, reduction)
+        product = self.as_product(x_BTD, targets_BT, embedding_VD)
+        if reduction == "none":
+            return linear_nats(*product)
+        total = linear_cross_entropy(*product)
+        return total / (targets_BT != IGNORED).sum() if reduction == "mean" else total
 
     def losses(self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor) -> dict[str, Tensor]:
         """Compute what training minimises: `loss`, and weighted auxiliary losses by their names."""
+        if not self.penalties:
+            return {"loss": self.loss(x_BTD, targets_BT, embedding_VD)}
         logits_BTV = self(x_BTD, embedding_VD)
         main = {"loss": nats(logits_BTV, targets_BT)}
         return main | {name: of(logits_BTV, targets_BT) for name, of in self.penalties.items()}
+
+    def is_large(self, x_BTD: Tensor, embedding_VD: Tensor) -> bool:
+        """Tell whether the logits are so many that they are better never in memory at once."""
+        n_logits = x_BTD.shape[:-1].numel() * len(embedding_VD)
+        return n_logits >= MANY_LOGITS and not torch.compiler.is_compiling()
+
+    def as_product(
+        self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, float | None]:
+        """Give what `kernels/linear_cross_entropy.py` takes."""
+        x_ND = self.scale * x_BTD.flatten(0, -2)
+        return x_ND, self.matrix_VD(embedding_VD), targets_BT.flatten(), self.softcap
 
 
 def nats(logits_BTV: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:

@@ -1,7 +1,6 @@
 """Reuse the token embedding as the head's matrix (arXiv:1608.05859)."""
 
 from torch import Tensor
-from torch.nn.functional import linear
 
 from gptlab.parts.head import Head, LogitHead
 
@@ -14,5 +13,5 @@ class Tied(Head):
 
 
 class TiedHead(LogitHead):
-    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
-        return linear(x_BTD, embedding_VD)
+    def matrix_VD(self, embedding_VD: Tensor) -> Tensor:
+        return embedding_VD

@@ -32,5 +32,8 @@ class TokenScaledHead(UntiedHead):
         super().__init__(config, d_model, vocab_size)
         self.s_z = Scale((vocab_size,), config.s_z_start, config.s_z_scale or d_model**-0.5)
 
+    def matrix_VD(self, embedding_VD: Tensor) -> Tensor:
+        return self.s_z()[:, None] * self.matrix.weight
+
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         return self.s_z() * super().scores(x_BTD, embedding_VD)

@@ -18,5 +18,8 @@ class UntiedHead(LogitHead):
         super().__init__(config)
         self.matrix = Linear(d_model, vocab_size, "head")
 
+    def matrix_VD(self, embedding_VD: Tensor) -> Tensor:
+        return self.matrix.weight
+
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         return self.matrix(x_BTD)
