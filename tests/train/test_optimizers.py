@@ -7,6 +7,7 @@ from gptlab.config import variant_names
 from gptlab.model.gpt import GPT
 from gptlab.parts.layers import Linear
 from gptlab.train.optimizers import Optimizer
+from gptlab.train.optimizers._light import light
 from gptlab.train.optimizers.adamw import AdamW
 from gptlab.train.optimizers.muon import Muon
 from gptlab.train.recipe import Recipe
@@ -54,6 +55,24 @@ def test_every_parameter_moves_and_gradients_are_forgotten(name: str, tiny_recip
     for name_, parameter in model.named_parameters():
         assert not torch.equal(parameter, before[name_]), name_
         assert parameter.grad is None
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_light_optimizer_is_torchs_own_to_the_last_bit(fused: bool, tiny_recipe: MakeRecipe):
+    models = build(tiny_recipe), build(tiny_recipe)
+    kinds = torch.optim.AdamW, light(torch.optim.AdamW)
+    optimizers = [
+        kind(model.parameters(), lr=0.01, weight_decay=0.1, fused=fused)
+        for kind, model in zip(kinds, models, strict=True)
+    ]
+    for step in range(3):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            gradients(model, seed=step)
+            optimizer.step()
+            optimizer.zero_grad()
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(a, b)
+        assert b.grad is None
 
 
 @pytest.mark.parametrize("name", variant_names(Optimizer))

@@ -24,6 +24,7 @@ from gptlab.tokenizer import Encoder, Tokenizer
 from gptlab.train.environment import describe_environment
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
+from gptlab.train.room import check_room
 from gptlab.train.session import Say, Session
 
 TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
@@ -53,6 +54,8 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     check_fits(recipe.resolved().model, machine.total_memory())
     device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
     precision = choose_precision(recipe.train.precision, device, say)
+    if device.type == "cpu" and (warning := check_room(recipe.resolved(), precision)):
+        say(warning)
     source = source_of(recipe)
     say("reading the text")
     if source is None:

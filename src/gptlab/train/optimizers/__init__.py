@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gptlab.config import Part
 from gptlab.parts.layers import Embedding, Linear
+from gptlab.train.optimizers._light import light
 
 
 class Optimizer(Part):
@@ -83,7 +84,7 @@ def fused_adamw(
 ) -> torch.optim.AdamW:
     """Build a fused AdamW for these parameters."""
     groups = parameter_groups(model, names, lr, weight_decay)
-    return torch.optim.AdamW(groups, lr, betas, eps, fused=True)
+    return light(torch.optim.AdamW)(groups, lr, betas, eps, fused=True)
 
 
 def parameter_groups(

@@ -18,6 +18,7 @@ from gptlab.train.optimizers import (
     parameter_groups,
     weight_layers,
 )
+from gptlab.train.optimizers._light import light
 from gptlab.train.optimizers.adamw import Beta
 
 
@@ -41,7 +42,7 @@ class Muon(Optimizer):
         inside = [name for name, layer in layers if layer.role in ("input", "output")]
         known = set(inside)
         rest = [name for name, _ in model.named_parameters() if name not in known]
-        muon = torch.optim.Muon(
+        muon = light(torch.optim.Muon)(
             parameter_groups(model, inside, self.lr, self.weight_decay, power=0.5),
             momentum=self.momentum,
             ns_steps=self.newton_schulz_steps,
