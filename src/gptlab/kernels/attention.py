@@ -15,7 +15,12 @@ from torch import Tensor, cat
 from torch.nn.functional import pad
 
 from gptlab.kernels.places import Places, visible
-from gptlab.kernels.softmax import Scoring, softmax_attention
+from gptlab.kernels.softmax import (
+    Scoring,
+    attend_in_blocks,
+    attends_in_blocks,
+    softmax_attention,
+)
 
 BAND = 128  # queries that share a band of keys: smaller wastes calls, larger wastes masked scores
 
@@ -52,6 +57,8 @@ def attend(
     if keys is None and queries.documents_BT is None and chunk is not None and chunk >= T:
         chunk = None  # a text from its start, within the first chunk
     is_plain = bias is None and chunk is None and queries.documents_BT is None
+    if is_plain and keys is None and attends_in_blocks(q_BHTE, scoring):
+        return attend_in_blocks(q_BHTE, k_BKSE, v_BKSE, scoring.scale, window)
     reach = window or chunk or T
     if keys is None and reach < T:
         return _attend_in_bands(q_BHTE, k_BKSE, v_BKSE, queries, window, chunk, bias, scoring)
