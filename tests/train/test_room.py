@@ -8,7 +8,7 @@ from ends import quiet
 from faults import after_call, raising
 
 from gptlab import machine
-from gptlab.parts import head
+from gptlab.kernels import cross_entropy
 from gptlab.train import room, run
 from gptlab.train.recipe import Recipe
 from gptlab.train.room import check_room, predict, rows_that_fit
@@ -82,7 +82,7 @@ def test_after_a_failure_what_is_predicted_to_fit_is_proposed(
 ):
     monkeypatch.setattr(run, "rows_that_fit", lambda recipe, bf16, memory: fit)
     with (
-        after_call(head, "nats", 1, raising(MemoryError())),
+        after_call(cross_entropy, "logit_losses", 1, raising(MemoryError())),
         pytest.raises(MemoryError, match=rf"try train\.micro_batch_tokens={tokens},"),
     ):
         start_run(large(tiny_recipe), tmp_path, say=quiet)

@@ -89,7 +89,7 @@ def test_what_is_beside_the_model_is_found(
     if part == "clipping":
         from gptlab.train import loop
 
-        monkeypatch.setattr(loop, "clip_gradient", pause_of(loop.clip_gradient))
+        monkeypatch.setattr(loop, "get_total_norm", pause_of(loop.get_total_norm))
     else:
         owner, name = {"optimizer": (s.optimizers, "step"), "batch": (s, "portions")}[part]
         setattr(owner, name, pause_of(getattr(owner, name)))

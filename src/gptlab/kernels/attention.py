@@ -10,11 +10,17 @@ C queries per band, N bands.
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, cat
 from torch.nn.functional import pad
 
 from gptlab.kernels.places import Places, visible
-from gptlab.kernels.softmax import Scoring, softmax_attention
+from gptlab.kernels.softmax import (
+    Scoring,
+    attend_in_blocks,
+    attends_in_blocks,
+    softmax_attention,
+)
 
 BAND = 128  # queries that share a band of keys: smaller wastes calls, larger wastes masked scores
 
@@ -41,7 +47,8 @@ def attend(
     keys: where the keys stand; None means that they are those of the queries' own tokens.
     For a single query (T = 1) of a row that is one text every given key must be visible, but for
     chunks, which caches guarantee.
-    bias: maps distances (..., T, S) to what is added to the scores (..., H, T, S).
+    bias: maps distances (..., T, S) to what is added to the scores (..., H, T, S); layers with an
+    equal one share their masks, as far as they see the same keys.
     scale: multiplies the scores; None means E^-0.5. softcap: bounds them, before bias and mask, by
     softcap * tanh(score / softcap). sinks_H: a logit per head that takes weight and gives nothing.
     """
@@ -50,13 +57,15 @@ def attend(
     if keys is None and queries.documents_BT is None and chunk is not None and chunk >= T:
         chunk = None  # a text from its start, within the first chunk
     is_plain = bias is None and chunk is None and queries.documents_BT is None
+    if is_plain and keys is None and attends_in_blocks(q_BHTE, scoring):
+        return attend_in_blocks(q_BHTE, k_BKSE, v_BKSE, scoring.scale, window)
     reach = window or chunk or T
     if keys is None and reach < T:
         return _attend_in_bands(q_BHTE, k_BKSE, v_BKSE, queries, window, chunk, bias, scoring)
     if is_plain and (keys is None or T == 1):
         causal = keys is None
         return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=causal)
-    mask = _mask(queries, keys or queries, window, chunk, bias, q_BHTE)
+    mask = _mask(queries, keys, window, chunk, bias, q_BHTE.dtype)
     return softmax_attention(q_BHTE, k_BKSE, v_BKSE, mask, scoring)
 
 
@@ -71,11 +80,28 @@ def visible_keys(T: int, window: int | None, chunk: int | None = None) -> float:
 
 def _mask(
     queries: Places,
+    keys: Places | None,
+    window: int | None,
+    chunk: int | None,
+    bias: Bias | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Build a mask, or find what another layer has built for the same tokens."""
+    if keys is not None:
+        return _build_mask(queries, keys, window, chunk, bias, dtype)
+    return queries.once(
+        ("mask", window, chunk, bias, dtype),
+        lambda: _build_mask(queries, queries, window, chunk, bias, dtype),
+    )
+
+
+def _build_mask(
+    queries: Places,
     keys: Places,
     window: int | None,
     chunk: int | None,
     bias: Bias | None,
-    like: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Build what `softmax_attention` wants: a boolean, or the bias with -inf where nothing is seen.
 
@@ -85,7 +111,7 @@ def _mask(
     if bias is None:
         return seen
     distance = queries.positions_BT[..., :, None] - keys.positions_BT[..., None, :]
-    return bias(distance).masked_fill(~seen, -math.inf).to(like.dtype)
+    return bias(distance).masked_fill(~seen, -math.inf).to(dtype)
 
 
 def _attend_in_bands(
@@ -117,10 +143,13 @@ def _attend_in_bands(
     def key_bands(x_BKTE: Tensor) -> Tensor:
         return bands(pad(x_BKTE, (0, 0, reach * C, filler)), 2).transpose(1, 2).flatten(0, 1)
 
-    queries = places.filled_up(0, filler).map(lambda x_BT: x_BT.unflatten(1, (N, C)))
-    keys = places.filled_up(reach * C, filler).map(lambda x_BT: bands(x_BT, 1))
-    mask = _mask(queries, keys, window, chunk, bias, q_BHTE)
-    mask = mask.expand(B, *mask.shape[1:]).flatten(0, 1)
+    def build_mask() -> Tensor:
+        queries = places.filled_up(0, filler).map(lambda x_BT: x_BT.unflatten(1, (N, C)))
+        keys = places.filled_up(reach * C, filler).map(lambda x_BT: bands(x_BT, 1))
+        mask = _build_mask(queries, keys, window, chunk, bias, q_BHTE.dtype)
+        return mask.expand(B, *mask.shape[1:]).flatten(0, 1)
+
+    mask = places.once(("bands", B, window, chunk, bias, q_BHTE.dtype), build_mask)
     q = pad(q_BHTE, (0, 0, 0, filler)).unflatten(2, (N, C)).transpose(1, 2).flatten(0, 1)
     y = softmax_attention(q, key_bands(k_BKTE), key_bands(v_BKTE), mask, scoring)
     return y.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3)[:, :, :T]

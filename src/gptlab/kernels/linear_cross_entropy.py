@@ -17,7 +17,7 @@ from gptlab.kernels.precision import exact_products
 
 CHUNK = 1024  # tokens: more takes memory, fewer reads and writes the head's gradient more often
 AT_ONCE = 2**21  # float32 numbers in a softmax on a CPU: 8 MB
-IGNORED = -100
+IGNORED = -100  # a target that does not count
 
 
 def linear_cross_entropy(
@@ -28,8 +28,6 @@ def linear_cross_entropy(
     logits = x weight^T, squeezed to softcap * tanh(logits / softcap) if there is one. Products are
     computed in autocast's type where it is on.
     """
-    if not torch.is_grad_enabled():
-        return linear_nats(x_ND, weight_VD, targets_N, softcap).sum()
     return LinearCrossEntropy.apply(x_ND, weight_VD, targets_N, softcap)
 
 

@@ -4,12 +4,14 @@ B rows, or 1 where all rows agree; T tokens.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+V = TypeVar("V")
 NOWHERE = 2**30  # the position of a filler: after all others, so that nothing sees it
 
 
@@ -25,6 +27,7 @@ class Places:
 
     positions_BT: Tensor
     documents_BT: Tensor | None = None
+    _derived: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @classmethod
     def counted(cls, start: int, stop: int, device: torch.device | None = None) -> "Places":
@@ -59,8 +62,14 @@ class Places:
             return Places(positions_BT)
         return Places(positions_BT, pad(self.documents_BT, fill, value=-NOWHERE))
 
+    def once(self, key: Any, derive: Callable[[], V]) -> V:
+        """Derive something of these places, such as a mask, once for all layers that ask for it."""
+        if key not in self._derived:
+            self._derived[key] = derive()
+        return self._derived[key]
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Places":
-        """Apply a change of shape to positions and documents alike."""
+        """Apply a change of shape, or a choice of tokens, to positions and documents alike."""
         documents = None if self.documents_BT is None else change(self.documents_BT)
         return Places(change(self.positions_BT), documents)
 
@@ -73,16 +82,23 @@ def visible(
     Those of its document, up to itself; with a window of W the last W of them, itself included;
     with chunks of C those with the same position // C.
     """
-    q, k = queries.positions_BT[..., :, None], keys.positions_BT[..., None, :]
-    seen_BTS = k <= q
+    at = queries.map(lambda x_BT: x_BT[..., :, None])
+    return sees(at, keys.map(lambda x_BS: x_BS[..., None, :]), window, chunk)
+
+
+def sees(
+    queries: Places, keys: Places, window: int | None = None, chunk: int | None = None
+) -> Tensor:
+    """Tell, as `visible` does, of queries and keys whose places have shapes that broadcast."""
+    q, k = queries.positions_BT, keys.positions_BT
+    seen = k <= q
     if window is not None:
-        seen_BTS = seen_BTS & (q - k < window)
+        seen = seen & (q - k < window)
     if chunk is not None:
-        seen_BTS = seen_BTS & (q // chunk == k // chunk)
+        seen = seen & (q // chunk == k // chunk)
     if queries.documents_BT is not None and keys.documents_BT is not None:
-        same_BTS = queries.documents_BT[..., :, None] == keys.documents_BT[..., None, :]
-        seen_BTS = seen_BTS & same_BTS
-    return seen_BTS
+        seen = seen & (queries.documents_BT == keys.documents_BT)
+    return seen
 
 
 def _join(a_BS: Tensor, b_BT: Tensor) -> Tensor:

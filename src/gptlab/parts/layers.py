@@ -52,10 +52,12 @@ def side_by_side(x: Tensor, *layers: nn.Linear) -> Sequence[Tensor]:
     rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
     if not torch.is_grad_enabled() or rows < width:  # joining the weights would cost more
         return [layer(x) for layer in layers]
-    weight = torch.cat([layer.weight for layer in layers])
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     bias = torch.cat(biases) if len(biases) == len(layers) else None
-    return linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+    return linear(x, torch.cat(weights), bias).split(
+        [layer.out_features for layer in layers], dim=-1
+    )
 
 
 class Embedding(nn.Embedding):

@@ -17,7 +17,7 @@ BESIDE_TRAINING = ("cli", "show", "bench", "compare", "interop", "recipes", "__m
 
 
 def describe_environment(
-    corpus: Corpus, encoder: Encoder, device: torch.device, precision: str
+    corpus: Corpus, encoder: Encoder, device: torch.device, precision: str, kernels: list[str]
 ) -> dict[str, Any]:
     """Collect versions, the machine, the code's commit, and hashes of code, data and tokenizer."""
     return {
@@ -30,6 +30,7 @@ def describe_environment(
         "val_bytes": corpus.val_bytes,
         "device": device.type,
         "precision": precision,
+        "kernels": kernels,
         "machine": machine.describe(),
     }
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gptlab.parts import head
+from gptlab.kernels import cross_entropy
 from gptlab.parts.head import Head, LogitHead
 from gptlab.parts.head.tied import Tied
 from gptlab.parts.head.token_scaled import TokenScaled
@@ -42,8 +42,8 @@ def test_training(monkeypatch: pytest.MonkeyPatch, variant: Head, reduction: str
         return [loss, *torch.autograd.grad(loss, learned, allow_unused=True)]
 
     with_logits = loss_and_gradients()
-    monkeypatch.setattr(head, "MANY_LOGITS", 0)
-    monkeypatch.setattr(LogitHead, "forward", None)  # nothing may ask for logits any more
+    monkeypatch.setattr(cross_entropy, "MANY_LOGITS", 0)
+    monkeypatch.setattr(cross_entropy, "linear", None)  # nothing may ask for logits any more
     torch.testing.assert_close(loss_and_gradients(), with_logits)
 
 
@@ -53,12 +53,12 @@ def test_training(monkeypatch: pytest.MonkeyPatch, variant: Head, reduction: str
 def test_evaluation(monkeypatch: pytest.MonkeyPatch, variant: Head, reduction: str):
     built, x, targets, embedding = example(variant)
     with_logits = built.loss(x, targets, embedding, reduction)
-    monkeypatch.setattr(head, "MANY_LOGITS", 0)
-    monkeypatch.setattr(LogitHead, "forward", None)
+    monkeypatch.setattr(cross_entropy, "MANY_LOGITS", 0)
+    monkeypatch.setattr(cross_entropy, "linear", None)
     torch.testing.assert_close(built.loss(x, targets, embedding, reduction), with_logits)
 
 
 def test_the_gradient_of_every_target_by_itself(monkeypatch: pytest.MonkeyPatch):
     built, x, targets, embedding = example(Untied())
-    monkeypatch.setattr(head, "MANY_LOGITS", 0)
+    monkeypatch.setattr(cross_entropy, "MANY_LOGITS", 0)
     assert built.loss(x, targets, embedding, "none").requires_grad

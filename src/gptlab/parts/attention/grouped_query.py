@@ -124,6 +124,7 @@ class GroupedQueryAttention(Mixer):
         self.sinks_H = nn.Parameter(torch.zeros(H)) if config.sinks else None
         self.gate = config.build_gate(D, E)
         self.score_dropout, self.dropout = needs.dropout, Dropout(needs.dropout)
+        self.attend = attend
 
     def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
         D, K, E = needs.d_model, kind.n_kv_heads, kind.d_head
@@ -139,7 +140,7 @@ class GroupedQueryAttention(Mixer):
         )
         q_BHTE = self.mark(q_BTHE, self.query_norm, self.rotate, context).transpose(1, 2)
         k_BKSE, v_BKSE, keys = self.keys_and_values(made, context)
-        y_BHTE = attend(
+        y_BHTE = self.attend(
             q_BHTE,
             k_BKSE,
             v_BKSE,

@@ -8,15 +8,13 @@ B batch, T tokens, D d_model, V vocabulary.
 
 from abc import ABC, abstractmethod
 
-import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import linear
 
 from gptlab.config import Part
-from gptlab.kernels.linear_cross_entropy import IGNORED, linear_cross_entropy, linear_nats
-
-MANY_LOGITS = 2**22
+from gptlab.kernels.cross_entropy import capped, logit_losses, matrix_losses
+from gptlab.kernels.precision import precise
 
 
 class Head(Part):
@@ -43,81 +41,70 @@ class LogitHead(nn.Module, ABC):
     def __init__(self, config: Head):
         super().__init__()
         self.scale = config.scale or 1.0
-        self.softcap = config.softcap
-        self.cap = Softcap(config.softcap) if config.softcap else nn.Identity()
-        self.penalties = nn.ModuleDict({"z_loss": ZLoss(config.z_loss)} if config.z_loss else {})
+        self.softcap, self.z_weight = config.softcap, config.z_loss or 0.0
 
     @abstractmethod
-    def matrix_VD(self, embedding_VD: Tensor) -> Tensor:
-        """Give the matrix whose products with x are the scores."""
-
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits before the softcap; linear in x."""
-        return linear(x_BTD, self.matrix_VD(embedding_VD))
 
     def forward(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits_BTV, in float32 at least."""
         scores_BTV = self.scores(self.scale * x_BTD, embedding_VD)  # fewer numbers than logits
-        return self.cap(scores_BTV.to(torch.promote_types(scores_BTV.dtype, torch.float32)))
+        return capped(precise(scores_BTV), self.softcap)
 
     def loss(
         self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor, reduction: str = "mean"
     ) -> Tensor:
         """Compute the cross-entropy in nats of the targets; -100 marks those that do not count."""
-        needs_logits = reduction == "none" and torch.is_grad_enabled()
-        if needs_logits or not self.is_large(x_BTD, embedding_VD):
-            return nats(self(x_BTD, embedding_VD), targets_BT, reduction)
-        product = self.as_product(x_BTD, targets_BT, embedding_VD)
-        if reduction == "none":
-            return linear_nats(*product)
-        total = linear_cross_entropy(*product)
-        return total / (targets_BT != IGNORED).sum() if reduction == "mean" else total
+        return self.compute(x_BTD, targets_BT, embedding_VD, 0.0, reduction)["loss"]
 
     def losses(self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor) -> dict[str, Tensor]:
         """Compute what training minimises: `loss`, and weighted auxiliary losses by their names."""
-        if not self.penalties:
-            return {"loss": self.loss(x_BTD, targets_BT, embedding_VD)}
-        logits_BTV = self(x_BTD, embedding_VD)
-        main = {"loss": nats(logits_BTV, targets_BT)}
-        return main | {name: of(logits_BTV, targets_BT) for name, of in self.penalties.items()}
+        return self.compute(x_BTD, targets_BT, embedding_VD, self.z_weight, "mean")
 
-    def is_large(self, x_BTD: Tensor, embedding_VD: Tensor) -> bool:
-        """Tell whether the logits are so many that they are better never in memory at once."""
-        n_logits = x_BTD.shape[:-1].numel() * len(embedding_VD)
-        return n_logits >= MANY_LOGITS and not torch.compiler.is_compiling()
-
-    def as_product(
-        self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, float | None]:
-        """Give what `kernels/linear_cross_entropy.py` takes."""
-        x_ND = self.scale * x_BTD.flatten(0, -2)
-        return x_ND, self.matrix_VD(embedding_VD), targets_BT.flatten(), self.softcap
+    def compute(
+        self,
+        x_BTD: Tensor,
+        targets_BT: Tensor,
+        embedding_VD: Tensor,
+        z_weight: float,
+        reduction: str,
+    ) -> dict[str, Tensor]:
+        """Compute losses by name, from all logits."""
+        logits_NV = self(x_BTD, embedding_VD).flatten(0, -2)
+        return logit_losses(logits_NV, targets_BT.flatten(), z_weight, reduction)
 
 
-def nats(logits_BTV: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:
-    """Compute the cross-entropy of the targets; -100 marks those that do not count."""
-    return cross_entropy(logits_BTV.flatten(0, -2), targets_BT.flatten(), reduction=reduction)
+class MatrixHead(LogitHead):
+    """A head whose logits are products with one matrix, so that losses can do without all logits.
 
+    `matrix_losses` is the kernel that computes them.
+    """
 
-class Softcap(nn.Module):
-    """Squeeze logits smoothly into (-limit, limit)."""
+    def __init__(self, config: Head):
+        super().__init__(config)
+        self.matrix_losses = matrix_losses
 
-    def __init__(self, limit: float):
-        super().__init__()
-        self.limit = limit
+    @abstractmethod
+    def weight_VD(self, embedding_VD: Tensor) -> Tensor:
+        """Give the matrix."""
 
-    def forward(self, logits: Tensor) -> Tensor:
-        return self.limit * (logits / self.limit).tanh()
+    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        return linear(x_BTD, self.weight_VD(embedding_VD))
 
-
-class ZLoss(nn.Module):
-    """The weighted mean of logsumexp(logits)^2 over the targets that count (arXiv:2204.02311)."""
-
-    def __init__(self, weight: float):
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-        counts_BT = targets_BT != IGNORED
-        squares_BT = logits_BTV.logsumexp(-1).square() * counts_BT
-        return self.weight * squares_BT.sum() / counts_BT.sum()
+    def compute(
+        self,
+        x_BTD: Tensor,
+        targets_BT: Tensor,
+        embedding_VD: Tensor,
+        z_weight: float,
+        reduction: str,
+    ) -> dict[str, Tensor]:
+        return self.matrix_losses(
+            (self.scale * x_BTD).flatten(0, -2),
+            self.weight_VD(embedding_VD),
+            targets_BT.flatten(),
+            self.softcap,
+            z_weight,
+            reduction,
+        )

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from gptlab.parts.head import Head, LogitHead
+from gptlab.parts.head import Head, LogitHead, MatrixHead
 
 
 class Tied(Head):
@@ -12,6 +12,6 @@ class Tied(Head):
         return TiedHead(self)
 
 
-class TiedHead(LogitHead):
-    def matrix_VD(self, embedding_VD: Tensor) -> Tensor:
+class TiedHead(MatrixHead):
+    def weight_VD(self, embedding_VD: Tensor) -> Tensor:
         return embedding_VD
