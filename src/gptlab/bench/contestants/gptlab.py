@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gptlab.bench.contestants._scoring import score
 from gptlab.generate import LanguageModel, load
-from gptlab.parts.head import LogitHead, nats
+from gptlab.kernels.cross_entropy import logit_losses
+from gptlab.parts.head import LogitHead
 from gptlab.tokenizer import Encoder, open_encoder
 from gptlab.train.display import Display
 from gptlab.train.loop import train as run_loop
@@ -97,7 +98,7 @@ def materialise(head: LogitHead) -> None:
     def losses(x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor) -> dict[str, Tensor]:
         logits_BTV = head(x_BTD, embedding_VD)
         assert logits_BTV.shape[:2] == targets_BT.shape
-        return {"loss": nats(logits_BTV, targets_BT)}
+        return logit_losses(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
     head.losses = losses
 
