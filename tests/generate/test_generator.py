@@ -100,7 +100,7 @@ def test_caches_are_no_larger_than_the_text(build, monkeypatch):
     capacities = []
     monkeypatch.setattr(model, "new_caches", lambda size: capacities.append(size))
     next(generate_tokens(model, [PROMPT, PROMPT[1:]], 3, Sampler(0)))
-    assert capacities == [8]
+    assert set(capacities) == {8}
 
 
 def test_dropout_is_off_and_comes_back(build):

@@ -39,8 +39,6 @@ def attend(
     """Attend from queries to keys and values; heads are grouped, never expanded.
 
     keys: where the keys stand; None means that they are those of the queries' own tokens.
-    For a single query (T = 1) of a row that is one text every given key must be visible, but for
-    chunks, which caches guarantee.
     bias: maps distances (..., T, S) to what is added to the scores (..., H, T, S).
     scale: multiplies the scores; None means E^-0.5. softcap: bounds them, before bias and mask, by
     softcap * tanh(score / softcap). sinks_H: a logit per head that takes weight and gives nothing.
@@ -53,10 +51,17 @@ def attend(
     reach = window or chunk or T
     if keys is None and reach < T:
         return _attend_in_bands(q_BHTE, k_BKSE, v_BKSE, queries, window, chunk, bias, scoring)
-    if is_plain and (keys is None or T == 1):
-        causal = keys is None
-        return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=causal)
-    mask = _mask(queries, keys or queries, window, chunk, bias, q_BHTE)
+    if is_plain and keys is None:
+        return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=True)
+    keys = keys or queries
+
+    def make_mask() -> tuple[Places, Tensor]:
+        return keys, _mask(queries, keys, window, chunk, bias, q_BHTE)  # the keys live with it
+
+    if bias is None:  # then it is the same in other layers
+        _, mask = queries.once(("mask", id(keys), window, chunk), make_mask)
+    else:
+        _, mask = make_mask()
     return softmax_attention(q_BHTE, k_BKSE, v_BKSE, mask, scoring)
 
 
