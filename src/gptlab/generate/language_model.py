@@ -3,7 +3,7 @@
 N samples, V vocabulary of the tokenizer (the model's may be larger: a padded one).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -104,9 +104,17 @@ class LanguageModel:
             return [0]
 
 
-def _assemble(tokens: Iterator[Tensor], texts: list[TextStream]) -> Iterator[list[str]]:
-    for ids_N in tokens:
+def _assemble(
+    tokens: Generator[Tensor, Sequence[bool] | None, None], texts: list[TextStream]
+) -> Iterator[list[str]]:
+    ids_N = next(tokens, None)
+    while ids_N is not None:
         yield [text.push(token) for text, token in zip(texts, ids_N.tolist(), strict=True)]
-        if all(text.done for text in texts):
-            return
+        done = [text.done for text in texts]
+        if all(done):
+            return tokens.close()
+        try:
+            ids_N = tokens.send(done)
+        except StopIteration:
+            break
     yield [text.close() for text in texts]

@@ -48,7 +48,9 @@ class Reader:
     def next_logits(self) -> Tensor:
         """Read what is new; compute logits_NV of the token that follows each visible text."""
         logits_nV = None if all(self.is_new) else self._step()
-        for length in sorted({n for n, is_new in zip(self.lengths, self.is_new, strict=True) if is_new}):
+        for length in sorted(
+            {n for n, is_new in zip(self.lengths, self.is_new, strict=True) if is_new}
+        ):
             rows = [i for i, n in enumerate(self.lengths) if self.is_new[i] and n == length]
             read_nV = self._read(rows, length)
             if len(rows) == len(self.rows):

@@ -42,11 +42,12 @@ def record(
     program = _Program(recorder, changing, result)
     with warnings.catch_warnings(), torch.jit.optimized_execution(False):
         warnings.simplefilter("ignore")
-        compiled = torch.jit.trace(program.run, tuple(changing), check_trace=False)
+        copies = tuple(x.clone() for x in changing)  # tracing is another step
+        compiled: Any = torch.jit.trace(program.run, copies, check_trace=False)
 
     def play() -> Tensor:
         with torch.jit.optimized_execution(False):  # it would first watch, then compile
-            return compiled(*changing)
+            return compiled(*changing)[0]
 
     return result, play
 
@@ -106,7 +107,8 @@ class _Program:
         self.tensors = {key: tensor.detach() for key, tensor in recorder.given.items()}
         self.changing, self.result = [id(x) for x in changing], id(result)
 
-    def run(self, *changing: Tensor) -> Tensor:
+    def run(self, *changing: Tensor) -> tuple[Tensor, ...]:
+        """Give the result, and what changes: TorchScript leaves out what nobody asks for."""
         tensors = self.tensors | dict(zip(self.changing, changing, strict=True))
 
         def value(x: Any) -> Any:
@@ -117,4 +119,4 @@ class _Program:
             for x, tensor in zip(tree_leaves(made), tree_leaves(result), strict=True):
                 if isinstance(x, _Made):
                     tensors[x.key] = tensor
-        return tensors[self.result]
+        return tensors[self.result], *(tensors[key] for key in self.changing)

@@ -3,8 +3,8 @@
 Grouped heads are kept un-expanded. A token at position p stands in slot p % size: a windowed
 layer's cache is a ring of W slots, any other has a slot for every position. So which token a slot
 holds follows from the positions of the newest ones, row by row, and everything that changes from
-token to token is in tensors: a step may be recorded and played back. Whoever goes back to an
-earlier position overwrites what came after it, but for a ring, which has forgotten something for it.
+token to token is in tensors: a step may be recorded and played back. A text may
+go back to an earlier position and overwrite what came after it, but not in a ring, which forgets.
 
 Rows of several documents, or filled up, stand in the order in which they came, with their places.
 
