@@ -42,7 +42,5 @@ def test_a_recorded_step_is_the_step(
     recorded = torch.stack([*generate_tokens(gpt, prompts, 40, greedy)])
     looks_into_tensors = "mixture_of_experts" in str(parts)
     assert recordings == [not looks_into_tensors]
-    if "negative_eigenvalues" in str(parts):
-        pytest.skip("a state that turns around without forgetting makes much of rounding")
     read = torch.stack([*generate_tokens(gpt, prompts, 40, greedy, use_cache=False)])
     assert torch.equal(recorded, read)
