@@ -1,11 +1,16 @@
 """`gptlab generate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptlab.cli._verb import verb
+from gptlab.cli._verb import say, verb
+
+VALIDATED = 8_192  # tokens that show what quantization costs: some seconds of a large model
+
+if TYPE_CHECKING:
+    from gptlab.generate import LanguageModel
 
 
 @verb
@@ -24,11 +29,16 @@ def generate(
     samples: Annotated[int, typer.Option("--samples", "-n", help="How many texts.")] = 1,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    quantize: Annotated[
+        str | None, typer.Option(help="int8: weights in eight bits, on the CPU.")
+    ] = None,
 ) -> None:
     """Let a trained model write."""
     from gptlab.generate import load
 
     model = load(run, checkpoint, device)
+    if quantize is not None:
+        _quantize(model, quantize)
     options: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -48,3 +58,39 @@ def generate(
         return
     for number, text in enumerate(model.generate(prompt, n=samples, **options), 1):
         print(f"--- sample {number}\n{prompt}{text}\n")
+
+
+def _quantize(model: "LanguageModel", to: str) -> None:
+    """Put weights into eight bits, and say what that costs on the run's own validation text."""
+    from gptlab.evaluate.validation import bits_per_byte, validation_loss
+    from gptlab.generate import quantization
+    from gptlab.train.recipe import Recipe
+
+    gpt = model.model
+    if to != "int8":
+        raise ValueError(f"--quantize={to} must be int8")
+    if gpt.embedding.weight.device.type != "cpu":
+        raise ValueError("--quantize=int8 is for the CPU: add --device=cpu")
+    size = sum(parameter.numel() for parameter in gpt.parameters())
+    if size < quantization.PAYS_FROM:
+        say(f"int8 gains nothing at {size / 1e6:.1f} million parameters; it does from 20 on")
+    try:
+        corpus = Recipe.parse(model.config).data.tokenize(model.tokenizer)
+    except (ValueError, OSError) as error:
+        quantization.quantize(gpt)
+        say(f"int8: its loss is not known, the run's text cannot be read ({error})")
+        return
+    val, n_bytes = corpus.val[:VALIDATED], corpus.val_bytes
+    n_bytes = n_bytes * (len(val) - 1) / (len(corpus.val) - 1)  # of the part that is scored
+
+    def bits() -> float:
+        loss = validation_loss(gpt, val)
+        assert loss is not None
+        return bits_per_byte(loss, len(val) - 1, n_bytes)
+
+    full = bits()
+    quantization.quantize(gpt)
+    say(
+        f"int8: {bits():.4f} bits per byte instead of {full:.4f}, on the first {len(val):,} tokens "
+        "of the run's validation text"
+    )

@@ -60,7 +60,7 @@ def validation_loss(
     return total / n_targets
 
 
-def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
+def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: float) -> float:
     """Convert a loss to bits per byte of text, which no tokenizer can flatter."""
     return nats_per_token * n_tokens / n_bytes / math.log(2)
 

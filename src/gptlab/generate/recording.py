@@ -19,7 +19,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-ABOUT_SHAPES = {"size", "dim", "numel", "stride", "is_floating_point", "promote_types", "__len__", "unbind"}
+ABOUT_SHAPES = {
+    "size",
+    "dim",
+    "numel",
+    "stride",
+    "is_floating_point",
+    "promote_types",
+    "__len__",
+    "unbind",
+}
 SIZED_BY_CONTENTS = {"nonzero", "unique", "masked_select", "bincount", "argwhere"}
 
 
