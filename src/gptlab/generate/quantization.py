@@ -1,8 +1,8 @@
 """Weights in eight bits, for generation on a CPU: a quarter of float32's bytes to read per token.
 
 Each output of a `Linear` has a scale, w = scale * integer in -127..127; nothing else is rounded but
-a product's input, to bfloat16. Roles `mixing` and `router`, small and decisive, stay as they are, and so
-do inputs of another width than a multiple of 32: torch's kernel reads beyond such (2.13).
+a product's input, to bfloat16. Roles `mixing` and `router`, small and decisive, stay as they are.
+So do inputs of another width than a multiple of 32: torch's kernel reads beyond such (2.13).
 
 I inputs, O outputs.
 """
