@@ -1,14 +1,12 @@
-"""Training and using a BPE of 8,192 tokens, beside the library called directly.
+"""Training a BPE of 8,192 tokens, beside the library called directly.
 
     python benchmarks/tokenizer.py [--megabytes 100] [--runs 3]
 
-The text is the standard library's source, repeated until there is enough of it, with every
-twentieth word of each copy replaced by a made-up one. Both sides take turns in one process; ratios
-are of medians, above 1 where gptlab is slower (training) or faster (encoding).
+The text is that of `gptlab bench tokenizer`, which measures encoding. Both sides take turns in one
+process; ratios are of medians, above 1 where gptlab is slower.
 """
 
 import argparse
-import random
 import resource
 import statistics
 import time
@@ -17,25 +15,10 @@ from collections.abc import Callable
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from gptlab import machine
-from gptlab.data.sources.python import Python
+from gptlab.bench.encoding import make_text
 from gptlab.tokenizer.bpe import BPE
 
 VOCAB_SIZE = 8192
-
-
-def make_text(n_bytes: int) -> list[str]:
-    """Repeat and perturb the standard library's source."""
-    library, documents, draw = Python().documents(), [], random.Random(0)
-    while n_bytes > 0:
-        for document in library:
-            words = document.split(" ")
-            for place in range(draw.randrange(20), len(words), 20):
-                words[place] = "".join(draw.choices("abcdefghij_", k=draw.randint(2, 9)))
-            documents.append(" ".join(words))
-            n_bytes -= len(documents[-1].encode())
-            if n_bytes <= 0:
-                break
-    return documents
 
 
 def train_directly(documents: list[str]) -> Tokenizer:
@@ -77,18 +60,8 @@ def main() -> None:
         options.runs, lambda: settings.train(documents), lambda: train_directly(documents)
     )
     print(f"training: {ours:.2f} s, the library {theirs:.2f} s: {ours / theirs:.3f} of its time")
-    encoder, library = settings.train(documents), train_directly(documents)
-    ours, batch, fast = medians(
-        options.runs,
-        lambda: encoder.encode_all(documents),
-        lambda: [encoding.ids for encoding in library.encode_batch(documents)],
-        lambda: [encoding.ids for encoding in library.encode_batch_fast(documents)],
-    )
-    for name, seconds in (("encode_batch", batch), ("encode_batch_fast", fast)):
-        speeds = f"{megabytes / ours:.1f} MB/s, {name} {megabytes / seconds:.1f} MB/s"
-        print(f"encoding: {speeds}: {seconds / ours:.3f} of its speed")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory {peak:,.0f} MiB, most of it the library's encodings of all texts at once")
+    print(f"peak memory {peak:,.0f} MiB")
 
 
 if __name__ == "__main__":

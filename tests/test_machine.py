@@ -109,3 +109,10 @@ def test_gptlab_need_not_be_installed(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(machine.metadata, "requires", requires)
     assert machine.missing_extras() == machine.library_versions() == {}
+
+
+def test_the_bandwidth_is_measured_once():
+    machine.memory_bandwidth.cache_clear()
+    speed = machine.memory_bandwidth("cpu")
+    assert machine.memory_bandwidth("cpu") == speed > 1e8
+    assert machine.memory_bandwidth.cache_info().misses == 1

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 FASTER = 1.3  # what bfloat16 must gain on a CPU to be worth its rounding
 PROBE_SECONDS = 0.03  # per number format
+BANDWIDTH_BYTES = 2**28  # more than any cache holds
 MEMORY_LIMITS = (  # of a container, by the second and the first version of Linux's control groups
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -132,19 +133,21 @@ def product_speed(device: str, dtype: str, n: int) -> float:
     generator = torch.Generator(device).manual_seed(0)
     empty = torch.empty(n, n, dtype=getattr(torch, dtype), device=device)
     a, b = empty.normal_(generator=generator), empty.clone().normal_(generator=generator)
+    return 2 * n**3 / _seconds(lambda: torch.mm(a, b), device)
 
-    def seconds() -> float:
-        began = time.perf_counter()
-        torch.mm(a, b)
-        if device != "cpu":
-            torch.accelerator.synchronize()
-        return time.perf_counter() - began
 
-    seconds()  # the first product chooses and loads its kernel
-    times = [seconds()]
-    while len(times) < 10 and sum(times) < PROBE_SECONDS:
-        times.append(seconds())
-    return 2 * n**3 / min(times)
+@cache
+def memory_bandwidth(device: str) -> float:
+    """Bytes per second that a device reads or writes beyond its caches, measured once.
+
+    The faster of copying, which does both, and adding up, which reads alone.
+    """
+    import torch
+
+    source = torch.ones(BANDWIDTH_BYTES // 4, device=device)
+    target = torch.zeros_like(source)
+    copying = _seconds(lambda: target.copy_(source), device)
+    return max(2 * source.nbytes / copying, source.nbytes / _seconds(source.sum, device))
 
 
 def library_versions() -> dict[str, str]:
@@ -164,6 +167,24 @@ def missing_extras() -> dict[str, list[str]]:
             packages = missing.setdefault(extra, [])
             packages += [] if _is_installed(package) else [package]
     return missing
+
+
+def _seconds(compute: Callable[[], Any], device: str) -> float:
+    """How long it takes: the fastest of a few times, after a first one that loads its kernel."""
+    import torch
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        compute()
+        if device != "cpu":
+            torch.accelerator.synchronize()
+        return time.perf_counter() - began
+
+    seconds()
+    times = [seconds()]
+    while len(times) < 10 and sum(times) < PROBE_SECONDS:
+        times.append(seconds())
+    return min(times)
 
 
 def _requirements() -> Iterator[tuple[str, str | None]]:

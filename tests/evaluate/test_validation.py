@@ -80,7 +80,12 @@ def test_losses_are_added_up_in_float64(gpt: GPT, monkeypatch: pytest.MonkeyPatc
     assert validation_loss(gpt, text(100 * T + 1), rows=1) == (2**24 + T - 1) / T
 
 
-def test_memory_bounds_how_much_is_computed_at_once(gpt: GPT, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("bound", "largest"), [("LOGITS_AT_ONCE", 3 * T * V + 1), ("TOKENS_AT_ONCE", 3 * T + 1)]
+)
+def test_memory_and_caches_bound_how_much_is_computed_at_once(
+    bound: str, largest: int, gpt: GPT, monkeypatch: pytest.MonkeyPatch
+):
     rows: list[int] = []
     loss = gpt.loss
 
@@ -89,7 +94,7 @@ def test_memory_bounds_how_much_is_computed_at_once(gpt: GPT, monkeypatch: pytes
         return loss(x_BT, y_BT, reduction)
 
     monkeypatch.setattr(gpt, "loss", counted)
-    monkeypatch.setattr(validation, "LOGITS_AT_ONCE", 3 * T * V + 1)
+    monkeypatch.setattr(validation, bound, largest)
     validation_loss(gpt, text(8 * T + 5))
     assert rows == [3, 3, 2, 1]
 

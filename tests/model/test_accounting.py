@@ -74,6 +74,7 @@ MODELS = {
     "normalized": small(attention={"type": "normalized", "n_heads": 4, "n_kv_heads": 2}),
     "gated_delta": small(attention={"type": "gated_delta", "n_heads": 4, "n_key_heads": 2}),
     "linear": small(attention={"type": "linear", "n_heads": 4}),
+    "convolution": small(attention="convolution", positions="none"),
     "latent": small(attention={"type": "latent", "n_heads": 4, "d_query_latent": 12}),
     "chunk": small(**attention(chunk=5)),
     "shared": small(
@@ -140,7 +141,7 @@ def test_scores_count_the_keys_that_are_seen():
         assert flops.training == 3 * flops.forward
 
 
-@pytest.mark.parametrize("name", ["gated_delta", "linear"])
+@pytest.mark.parametrize("name", ["convolution", "gated_delta", "linear"])
 def test_a_state_costs_the_same_whatever_it_has_read(name: str):
     flops = count_flops(MODELS[name])
     assert flops.scores == count_flops(MODELS[name], T=1).scores > 0

@@ -8,6 +8,7 @@ from torch import Tensor
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.parts.attention.grouped_query import GroupedQueryAttention
+from gptlab.parts.layers import Dropout
 
 Tiny = Callable[..., Model]
 
@@ -72,17 +73,17 @@ def test_dropout_acts_in_every_place(tiny: Tiny, where: str):
     """With every other dropout switched off, outputs still vary from pass to pass."""
     gpt = tiny(dropout=0.5).build().train()
     for module in gpt.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+        if isinstance(module, Dropout):
+            module.fraction = 0.0
     for mixer in gpt.mixers():
         assert isinstance(mixer, GroupedQueryAttention)
         mixer.score_dropout = 0.5 if where == "scores" else 0.0
     if where == "embedding":
-        gpt.dropout.p = 0.5
+        gpt.dropout.fraction = 0.5
     elif where != "scores":
         dropout = gpt.blocks[0].get_submodule(f"{where}.dropout")
-        assert isinstance(dropout, torch.nn.Dropout)
-        dropout.p = 0.5
+        assert isinstance(dropout, Dropout)
+        dropout.fraction = 0.5
     assert (gpt(tokens()) - gpt(tokens())).abs().max() > 1e-5
 
 

@@ -26,6 +26,7 @@ NAMED = {  # what a variant needs beside its name
             {"type": "grouped_query", "n_heads": 4, "positions": "none"},
         ]
     },
+    "convolution": {"width": 3},
     "differential": {"n_heads": 2},
     "mixture_of_experts": {"n_experts": 4},
 }

@@ -25,6 +25,7 @@ SETTINGS = {
 }
 TRAIN_FOR_REAL = """
 import json, sys, torch
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
 from gptlab.model.memory import StepWithAdamW
 
@@ -37,7 +38,9 @@ def train(model, batch_size):
     optimizer = StepWithAdamW(gpt)
     for _ in range(2):
         tokens = torch.randint(model.vocab_size, (batch_size, T))
-        gpt.loss(tokens, tokens).backward()
+        documents = (torch.arange(T) >= T // 2).long().expand(batch_size, T)
+        places = Places.packed(documents) if sys.argv[3] == "True" else None
+        gpt.loss(tokens, tokens, places=places).backward()
         optimizer.step()
 
 settings, batch_size = json.loads(sys.argv[1]), int(sys.argv[2])
@@ -55,28 +58,31 @@ def model(**settings: Any) -> Model:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux's /proc")
 @pytest.mark.parametrize(
-    ("settings", "batch_size"),
+    ("settings", "batch_size", "documents"),
     [
-        ({"vocab_size": 20_000, "context_length": 128}, 8),
-        ({"dropout": 0.1, "positions": "learned", "mlp": "gelu"}, 8),
-        ({"attention": {"type": "grouped_query", "n_heads": 4, "window": 32}}, 8),
-        ({"d_model": 1024, "context_length": 32}, 1),
-        ({"mlp": {"type": "mixture_of_experts", "n_experts": 4, "shared": "gelu"}}, 8),
+        ({"vocab_size": 20_000, "context_length": 128}, 8, False),
+        ({"dropout": 0.1, "positions": "learned", "mlp": "gelu"}, 8, False),
+        ({"attention": {"type": "grouped_query", "n_heads": 4, "window": 32}}, 8, False),
+        ({"d_model": 1024, "context_length": 32}, 1, False),
+        ({"mlp": {"type": "mixture_of_experts", "n_experts": 4, "shared": "gelu"}}, 8, False),
+        ({"context_length": 1024, "vocab_size": 200}, 8, True),
     ],
-    ids=["logits", "dropout", "window", "weights", "experts"],
+    ids=["logits", "dropout", "window", "weights", "experts", "documents"],
 )
-def test_the_peak_is_that_of_a_real_step(settings: dict[str, Any], batch_size: int):
+def test_the_peak_is_that_of_a_real_step(
+    settings: dict[str, Any], batch_size: int, documents: bool
+):
+    given = json.dumps(SETTINGS | settings), str(batch_size), str(documents)
     done = subprocess.run(
-        [sys.executable, "-c", TRAIN_FOR_REAL, json.dumps(SETTINGS | settings), str(batch_size)],
+        [sys.executable, "-c", TRAIN_FOR_REAL, *given],
         capture_output=True,
         text=True,
         check=True,
         # large blocks go back to the system at once, so that gaps in the heap are not measured
         env={"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"},
     )
-    assert training_memory(model(**settings), batch_size).peak == pytest.approx(
-        int(done.stdout), rel=0.15
-    )
+    predicted = training_memory(model(**settings), batch_size, documents=documents)
+    assert predicted.peak == pytest.approx(int(done.stdout), rel=0.15)
 
 
 def test_weights_gradients_and_optimizer_are_counted_exactly():
@@ -105,14 +111,23 @@ def test_accumulated_gradients_are_there_from_the_start():
     assert once.peak < more.peak <= once.peak + once.gradients
 
 
+def test_rows_of_documents_take_masks():
+    plain, packed = training_memory(model(), 8), training_memory(model(), 8, documents=True)
+    a_mask = 8 * 256 * 256
+    assert packed.activations > plain.activations + 4 * a_mask
+
+
 def test_bf16_halves_what_products_keep():
     exact, half = training_memory(model(), 8), training_memory(model(), 8, bf16=True)
     assert 0.5 * exact.activations < half.activations < 0.9 * exact.activations
 
 
 def test_activations_grow_with_the_batch_and_with_the_window_not_the_square_of_the_context():
-    two, four = training_memory(model(), 2), training_memory(model(), 4)
-    assert four.activations == pytest.approx(2 * two.activations, rel=0.01)
+    """What does not grow with it are weights that a product of several layers has joined."""
+    settings = model(context_length=64, vocab_size=128)
+    some, twice, again = (training_memory(settings, rows).activations for rows in (32, 64, 128))
+    assert again - twice == pytest.approx(2 * (twice - some), rel=0.001)
+    assert twice == pytest.approx(2 * some, rel=0.05)
     windowed = {"attention": {"type": "grouped_query", "n_heads": 4, "window": 32}}
     short = training_memory(model(**windowed, context_length=512), 1)
     long = training_memory(model(**windowed, context_length=2048), 1)

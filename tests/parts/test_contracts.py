@@ -68,6 +68,7 @@ SETTINGS_WORTH_IT: dict[str, list[Parts]] = {
         {"type": "alternating", "of": [OWN_BASE, OWN_NONE]},
         HYBRID,
         {"type": "gated_delta", "decay": False, "negative_eigenvalues": True, "convolution": 1},
+        {"type": "alternating", "of": [{"type": "convolution", "width": 1}, "grouped_query"]},
         {"type": "linear", "n_heads": 4, "divide": "norm"},
         {"type": "linear", "n_heads": 4, "feature_map": "identity", "divide": "norm"},
         {"type": "alternating", "of": [LOCAL, LOCAL | {"share_kv": True}]},

@@ -80,6 +80,8 @@ def test_the_memory_is_that_of_the_recipes_own_step():
     fused = "model.positions=alibi"  # a bias keeps bf16 on the kernel that holds no scores
     assert memory("train.precision=bf16", fused)["activations"] < 0.9 * memory(fused)["activations"]
     assert whole["optimizer"] < memory("optimizer=adamw")["optimizer"]
+    assert memory("batching=packed")["activations"] > whole["activations"]
+    assert memory("batching=stream") == whole
 
 
 @pytest.mark.parametrize("residual", variant_names(Residual))

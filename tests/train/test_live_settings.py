@@ -157,7 +157,11 @@ VALUES = {  # a live value for what is null, a text or a list; FILE, OTHER and R
     "embedding_norm": "rms_norm",
     "multi_token": {"depth": 1},
 }
-MAY_BE_REFUSED = {"train.device"}  # where there is no such device
+MAY_BE_REFUSED = {  # where there is no such device
+    "train.device",
+    "train.kernels",
+    "train.cuda_graphs",
+}
 TIMING = {"seconds", "tokens_per_second", "model_flops_utilization"}
 NOT_COMPARED = {  # the settings themselves, and what differs without them
     "config.yaml": None,
@@ -390,7 +394,9 @@ def is_live(path: str, value: Any, group: Group, observe: Observe, before: dict[
     try:
         return observe(*settings, assignment) != before
     except ValueError as error:
-        if path in MAY_BE_REFUSED and str(error).startswith(f"{path}={value}"):
+        if path in MAY_BE_REFUSED and str(error).startswith(
+            f"{path}={json.dumps(value).strip(chr(34))}"
+        ):
             return True
         raise
 

@@ -6,7 +6,9 @@ import torch
 from gptlab.config import variant_names
 from gptlab.model.gpt import GPT
 from gptlab.parts.layers import Linear
+from gptlab.train.loop import clipping
 from gptlab.train.optimizers import Optimizer
+from gptlab.train.optimizers._light import light
 from gptlab.train.optimizers.adamw import AdamW
 from gptlab.train.optimizers.muon import Muon
 from gptlab.train.recipe import Recipe
@@ -54,6 +56,24 @@ def test_every_parameter_moves_and_gradients_are_forgotten(name: str, tiny_recip
     for name_, parameter in model.named_parameters():
         assert not torch.equal(parameter, before[name_]), name_
         assert parameter.grad is None
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_light_optimizer_is_torchs_own_to_the_last_bit(fused: bool, tiny_recipe: MakeRecipe):
+    models = build(tiny_recipe), build(tiny_recipe)
+    kinds = torch.optim.AdamW, light(torch.optim.AdamW)
+    optimizers = [
+        kind(model.parameters(), lr=0.01, weight_decay=0.1, fused=fused)
+        for kind, model in zip(kinds, models, strict=True)
+    ]
+    for step in range(3):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            gradients(model, seed=step)
+            optimizer.step()
+            optimizer.zero_grad()
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(a, b)
+        assert b.grad is None
 
 
 @pytest.mark.parametrize("name", variant_names(Optimizer))
@@ -135,3 +155,55 @@ def test_adamw_takes_the_step_of_its_paper():
         model.weight.grad = gradient
         optimizers.step()
     torch.testing.assert_close(model.weight.detach(), weight)
+
+
+def test_muon_in_batches_takes_the_steps_of_torch_s_own(tiny_recipe: MakeRecipe):
+    model = build(tiny_recipe)
+    inside, _ = Muon(lr=0.02).build(model).optimizers
+    twins = {id(p): p.detach().clone().requires_grad_() for p in model.parameters()}
+    theirs = torch.optim.Muon(
+        [
+            {**group, "params": [twins[id(p)] for p in group["params"]]}
+            for group in inside.param_groups
+        ],
+        adjust_lr_fn="match_rms_adamw",
+    )
+    for seed in (0, 1, 2):
+        gradients(model, seed)
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            twins[id(parameter)].grad = parameter.grad.clone()
+        inside.step()
+        theirs.step()
+    moved = {id(p) for group in inside.param_groups for p in group["params"]}
+    assert len(moved) > 4
+    for parameter in model.parameters():
+        if id(parameter) in moved:
+            torch.testing.assert_close(parameter, twins[id(parameter)], rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", variant_names(Optimizer))
+def test_a_divisor_is_as_good_as_smaller_gradients(name: str, tiny_recipe: MakeRecipe):
+    whole, divided = build(tiny_recipe), build(tiny_recipe)
+    config = Optimizer.parse({"type": name, "lr": 0.01})
+    ours, theirs = config.build(whole), config.build(divided)
+    for seed in (0, 1):
+        gradients(whole, seed)
+        gradients(divided, seed, scale=1 / (3.0 + seed))
+        ours.step(divisor=torch.tensor(3.0 + seed))
+        theirs.step()
+    for a, b in zip(whole.parameters(), divided.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_clipping_is_torch_s():
+    weight = torch.nn.Parameter(torch.zeros(50))
+    for scale in (0.01, 10.0):
+        gradient = scale * torch.randn(50)
+        weight.grad = gradient.clone()
+        norm = torch.nn.utils.clip_grad_norm_([weight], 1.0)
+        divisor = clipping(norm, 1.0)
+        assert divisor is not None
+        torch.testing.assert_close(gradient / divisor, weight.grad)
+    assert clipping(norm, None) is None
+    assert clipping(norm, 0.0) is None

@@ -14,13 +14,12 @@ import pytest
 from ends import assert_same_end, metrics, quiet
 from processes import command_line, exit_code, exit_of, fork, wait_for
 
-from gptlab import machine
 from gptlab.data import corpus
 from gptlab.evaluate import validation
 from gptlab.parts import head
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
-from gptlab.train import opening
+from gptlab.train import opening, report
 from gptlab.train.optimizers import OptimizerSet
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import resume_run, start_run
@@ -32,7 +31,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
 MOMENTS: dict[str, tuple[Any, str, int, int]] = {  # what is called, for which time, at which step
-    "before the first step": (machine, "peak_flops", 1, 0),
+    "before the first step": (report, "training_flops_per_token", 1, 0),
     "the first step": (head, "nats", 1, 1),
     "a step": (head, "nats", 4, 4),
     "an update": (OptimizerSet, "step", 7, 7),

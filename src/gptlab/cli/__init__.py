@@ -10,10 +10,18 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from gptlab.cli import exchange, looking, prepared_data, tokenizers, training, writing
+from gptlab.cli import bench, exchange, looking, prepared_data, tokenizers, training, writing
 from gptlab.cli._verb import app, say
 
-FILES = (training, looking, writing, prepared_data, exchange, tokenizers)  # their order in --help
+FILES = (
+    training,
+    looking,
+    writing,
+    prepared_data,
+    exchange,
+    tokenizers,
+    bench,
+)  # their order in --help
 app.registered_commands.sort(
     key=lambda command: [file.__name__ for file in FILES].index(command.callback.__module__)
 )

@@ -9,12 +9,28 @@ from gptlab.cli._verb import Json, Settings, Target, verb
 
 
 @verb
-def show(target: Target, settings: Settings = None, json: Json = False) -> None:
-    """Explain a model: config, wiring, parameters, FLOPs, memory."""
+def show(
+    target: Target,
+    settings: Settings = None,
+    json: Json = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure where the time of a training step goes.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Where a picture of that goes.", show_default=False)
+    ] = None,
+) -> None:
+    """Explain a model: config, wiring, parameters, FLOPs, memory; with --profile, its time."""
     from gptlab.recipes import open_recipe
     from gptlab.show.model import show as show_model
+    from gptlab.show.profile import profile as show_profile
 
-    show_model(open_recipe(target).override(settings or []), json)
+    recipe = open_recipe(target).override(settings or [])
+    if profile:
+        return show_profile(recipe, json, plot)
+    if plot:
+        raise ValueError(f"--plot {plot} shows what --profile measures: give both")
+    show_model(recipe, json)
 
 
 @verb

@@ -18,6 +18,7 @@ from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 
 LOGITS_AT_ONCE = 2**24  # elements: bounds the memory of an evaluation
+TOKENS_AT_ONCE = 4096  # on a CPU: what layers make of more of them does not stay in its caches
 
 
 @torch.inference_mode()
@@ -30,13 +31,13 @@ def validation_loss(
 ) -> float | None:
     """Compute the mean loss in nats per token; None if `stop()` turns true on the way.
 
-    `rows`: windows computed at once, by default as many as memory allows. Dropout is off.
+    `rows`: windows computed at once, by default as many as suit the machine. Dropout is off.
     `places`: tells, of the tokens to predict, given by their numbers, where they stand; None: a
     window is one text.
     """
     T = model.context_length
     device = model.embedding.weight.device
-    rows = rows or max(1, LOGITS_AT_ONCE // (T * model.embedding.num_embeddings))
+    rows = rows or _rows_at_once(T, model.embedding.num_embeddings, device.type)
     n_targets = len(tokens) - 1
     full = n_targets // T
     total = 0.0
@@ -58,6 +59,11 @@ def validation_loss(
     finally:
         model.train(was_training)
     return total / n_targets
+
+
+def _rows_at_once(T: int, vocab_size: int, device: str) -> int:
+    tokens = LOGITS_AT_ONCE // vocab_size
+    return max(1, (min(tokens, TOKENS_AT_ONCE) if device == "cpu" else tokens) // T)
 
 
 def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: float) -> float:

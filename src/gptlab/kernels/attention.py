@@ -10,6 +10,7 @@ C queries per band, N bands.
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, cat
 from torch.nn.functional import pad
 
@@ -39,7 +40,8 @@ def attend(
     """Attend from queries to keys and values; heads are grouped, never expanded.
 
     keys: where the keys stand; None means that they are those of the queries' own tokens.
-    bias: maps distances (..., T, S) to what is added to the scores (..., H, T, S).
+    bias: maps distances (..., T, S) to what is added to the scores (..., H, T, S); layers with an
+    equal one share their masks, as far as they see the same keys.
     scale: multiplies the scores; None means E^-0.5. softcap: bounds them, before bias and mask, by
     softcap * tanh(score / softcap). sinks_H: a logit per head that takes weight and gives nothing.
     """
@@ -53,15 +55,7 @@ def attend(
         return _attend_in_bands(q_BHTE, k_BKSE, v_BKSE, queries, window, chunk, bias, scoring)
     if is_plain and keys is None:
         return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=True)
-    keys = keys or queries
-
-    def make_mask() -> tuple[Places, Tensor]:
-        return keys, _mask(queries, keys, window, chunk, bias, q_BHTE)  # the keys live with it
-
-    if bias is None:  # then it is the same in other layers
-        _, mask = queries.once(("mask", id(keys), window, chunk), make_mask)
-    else:
-        _, mask = make_mask()
+    mask = _mask(queries, keys, window, chunk, bias, q_BHTE.dtype)
     return softmax_attention(q_BHTE, k_BKSE, v_BKSE, mask, scoring)
 
 
@@ -76,11 +70,26 @@ def visible_keys(T: int, window: int | None, chunk: int | None = None) -> float:
 
 def _mask(
     queries: Places,
+    keys: Places | None,
+    window: int | None,
+    chunk: int | None,
+    bias: Bias | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Build a mask, or find what another layer has built for the same places."""
+    return queries.once(
+        ("mask", keys, window, chunk, bias, dtype),
+        lambda: _build_mask(queries, keys or queries, window, chunk, bias, dtype),
+    )
+
+
+def _build_mask(
+    queries: Places,
     keys: Places,
     window: int | None,
     chunk: int | None,
     bias: Bias | None,
-    like: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Build what `softmax_attention` wants: a boolean, or the bias with -inf where nothing is seen.
 
@@ -90,7 +99,7 @@ def _mask(
     if bias is None:
         return seen
     distance = queries.positions_BT[..., :, None] - keys.positions_BT[..., None, :]
-    return bias(distance).masked_fill(~seen, -math.inf).to(like.dtype)
+    return bias(distance).masked_fill(~seen, -math.inf).to(dtype)
 
 
 def _attend_in_bands(
@@ -122,10 +131,13 @@ def _attend_in_bands(
     def key_bands(x_BKTE: Tensor) -> Tensor:
         return bands(pad(x_BKTE, (0, 0, reach * C, filler)), 2).transpose(1, 2).flatten(0, 1)
 
-    queries = places.filled_up(0, filler).map(lambda x_BT: x_BT.unflatten(1, (N, C)))
-    keys = places.filled_up(reach * C, filler).map(lambda x_BT: bands(x_BT, 1))
-    mask = _mask(queries, keys, window, chunk, bias, q_BHTE)
-    mask = mask.expand(B, *mask.shape[1:]).flatten(0, 1)
+    def build_mask() -> Tensor:
+        queries = places.filled_up(0, filler).map(lambda x_BT: x_BT.unflatten(1, (N, C)))
+        keys = places.filled_up(reach * C, filler).map(lambda x_BT: bands(x_BT, 1))
+        mask = _build_mask(queries, keys, window, chunk, bias, q_BHTE.dtype)
+        return mask.expand(B, *mask.shape[1:]).flatten(0, 1)
+
+    mask = places.once(("bands", B, window, chunk, bias, q_BHTE.dtype), build_mask)
     q = pad(q_BHTE, (0, 0, 0, filler)).unflatten(2, (N, C)).transpose(1, 2).flatten(0, 1)
     y = softmax_attention(q, key_bands(k_BKTE), key_bands(v_BKTE), mask, scoring)
     return y.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3)[:, :, :T]

@@ -15,7 +15,7 @@ V = TypeVar("V")
 NOWHERE = 2**30  # the position of a filler: after all others, so that nothing sees it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Places:
     """The places of some tokens of every row.
 
@@ -27,7 +27,7 @@ class Places:
 
     positions_BT: Tensor
     documents_BT: Tensor | None = None
-    _computed: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _derived: dict[Any, Any] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
     def counted(cls, start: int, stop: int, device: torch.device | None = None) -> "Places":
@@ -53,12 +53,6 @@ class Places:
         if self.documents_BT is None or other.documents_BT is None:
             return Places(positions_BT)
         return Places(positions_BT, _join(self.documents_BT, other.documents_BT))
-
-    def once(self, key: Any, compute: Callable[[], V]) -> V:
-        """Compute what follows from these places once, and not in every layer again."""
-        if key not in self._computed:
-            self._computed[key] = compute()
-        return self._computed[key]
 
     def held(self, size: int, before: bool = False) -> "Places":
         """What stands in a memory of so many slots, each token in slot `position % size`.
@@ -88,8 +82,14 @@ class Places:
             return Places(positions_BT)
         return Places(positions_BT, pad(self.documents_BT, fill, value=-NOWHERE))
 
+    def once(self, key: Any, derive: Callable[[], V]) -> V:
+        """Derive something of these places, such as a mask, once for all layers that ask for it."""
+        if key not in self._derived:
+            self._derived[key] = derive()
+        return self._derived[key]
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Places":
-        """Apply a change of shape to positions and documents alike."""
+        """Apply a change of shape, or a choice of tokens, to positions and documents alike."""
         documents = None if self.documents_BT is None else change(self.documents_BT)
         return Places(change(self.positions_BT), documents)
 
@@ -102,16 +102,23 @@ def visible(
     Those of its document, up to itself; with a window of W the last W of them, itself included;
     with chunks of C those with the same position // C.
     """
-    q, k = queries.positions_BT[..., :, None], keys.positions_BT[..., None, :]
-    seen_BTS = k <= q
+    at = queries.map(lambda x_BT: x_BT[..., :, None])
+    return sees(at, keys.map(lambda x_BS: x_BS[..., None, :]), window, chunk)
+
+
+def sees(
+    queries: Places, keys: Places, window: int | None = None, chunk: int | None = None
+) -> Tensor:
+    """Tell, as `visible` does, of queries and keys whose places have shapes that broadcast."""
+    q, k = queries.positions_BT, keys.positions_BT
+    seen = k <= q
     if window is not None:
-        seen_BTS = seen_BTS & (q - k < window)
+        seen = seen & (q - k < window)
     if chunk is not None:
-        seen_BTS = seen_BTS & (q // chunk == k // chunk)
+        seen = seen & (q // chunk == k // chunk)
     if queries.documents_BT is not None and keys.documents_BT is not None:
-        same_BTS = queries.documents_BT[..., :, None] == keys.documents_BT[..., None, :]
-        seen_BTS = seen_BTS & same_BTS
-    return seen_BTS
+        seen = seen & (queries.documents_BT == keys.documents_BT)
+    return seen
 
 
 def _join(a_BS: Tensor, b_BT: Tensor) -> Tensor:

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout, pad, scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from gptlab.kernels.causal import causal_attention
+from gptlab.kernels.dropout import dropout
 
 PLAIN_SCORES = 1024 * 1024  # scores of a head up to which the plain form is used in bfloat16
+FLASH_WIDTH = 256  # the widest heads of flash attention on a GPU
 ALIGNMENT = 8  # heads of another width than a multiple of this keep fused kernels away
 
 
@@ -42,11 +46,21 @@ def softmax_attention(
     is_short = q_BHTE.shape[2] * k_BKSE.shape[2] <= PLAIN_SCORES
     is_boolean = mask is None or mask.dtype == torch.bool  # a bias needs float32 scores
     is_cpu_bf16 = q_BHTE.device.type == "cpu" and q_BHTE.dtype == torch.bfloat16
+    is_simple = scoring.softcap is None and scoring.sinks_H is None and scoring.dropout == 0
+    if causal and is_cpu_bf16 and is_short and is_simple and not torch.compiler.is_compiling():
+        return _attend_in_blocks(q_BHTE, k_BKSE, v_BKSE, scoring.scale)
     if scoring.softcap is not None or (is_cpu_bf16 and is_short and is_boolean):
         return _attend_plainly(q_BHTE, k_BKSE, v_BKSE, mask, scoring, causal)
     if scoring.sinks_H is not None:
         return _attend_with_sink_key(q_BHTE, k_BKSE, v_BKSE, mask, scoring, causal)
     return _attend_fused(q_BHTE, k_BKSE, v_BKSE, mask, scoring, causal)
+
+
+def _attend_in_blocks(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, scale: float) -> Tensor:
+    K = k_BKTE.shape[1]
+    q_RGTE = q_BHTE.unflatten(1, (K, -1)).flatten(0, 1)
+    y_RGTE = causal_attention(q_RGTE, k_BKTE.flatten(0, 1), v_BKTE.flatten(0, 1), scale)
+    return y_RGTE.unflatten(0, (-1, K)).flatten(1, 2)
 
 
 def _attend_fused(
@@ -59,6 +73,9 @@ def _attend_fused(
 ) -> Tensor:
     """Call torch's kernel; the fused ones want values as wide as queries, which zeros make them."""
     width = max(q_BHTE.shape[-1], v_BKSE.shape[-1])
+    if q_BHTE.device.type == "cuda" and not _groups_stay_fused(q_BHTE.dtype, width, mask):
+        n = q_BHTE.shape[1] // k_BKSE.shape[1]
+        k_BKSE, v_BKSE = k_BKSE.repeat_interleave(n, dim=1), v_BKSE.repeat_interleave(n, dim=1)
     y = scaled_dot_product_attention(
         _widen(q_BHTE, width),
         _widen(k_BKSE, width),
@@ -70,6 +87,14 @@ def _attend_fused(
         enable_gqa=q_BHTE.shape[1] != k_BKSE.shape[1],
     )
     return y[..., : v_BKSE.shape[-1]]
+
+
+def _groups_stay_fused(dtype: torch.dtype, width: int, mask: Tensor | None) -> bool:
+    """Tell whether a GPU's fused kernels take grouped heads; if not, torch would hold all scores.
+
+    Of those only flash attention does, which has neither float32 nor masks.
+    """
+    return dtype in (torch.bfloat16, torch.float16) and width <= FLASH_WIDTH and mask is None
 
 
 def _widen(x_BHTE: Tensor, width: int) -> Tensor:

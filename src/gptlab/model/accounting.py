@@ -80,13 +80,13 @@ def count_parameters(model: Model) -> Parameters:
 def count_flops(model: Model, T: int | None = None) -> Flops:
     """Count the FLOPs of a token in a text of T tokens; by default, as long as the context."""
     gpt, T = build_on_meta(model), T or model.context_length
-    head, extra = _head_flops(gpt), list(gpt.multi_token.modules())
+    head, extra = head_flops(gpt), list(gpt.multi_token.modules())
     elsewhere = {*gpt.head.modules(), *extra}
-    products = head + _product_flops(module for module in gpt.modules() if module not in elsewhere)
+    products = head + product_flops(module for module in gpt.modules() if module not in elsewhere)
     scores = sum(mixer.score_flops(T) for mixer in gpt.mixers())
     forward = products + scores
     n_heads = model.multi_token.depth if model.multi_token else 0
-    trained = products + _product_flops(extra) + n_heads * head
+    trained = products + product_flops(extra) + n_heads * head
     mixers = gpt.mixers() + [module for module in extra if isinstance(module, Mixer)]
     return Flops(
         products,
@@ -177,7 +177,8 @@ class _ProductCounter(TorchFunctionMode):
         return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-def _product_flops(modules: Iterable[nn.Module]) -> float:
+def product_flops(modules: Iterable[nn.Module]) -> float:
+    """Count the FLOPs of the products with these modules' own weights, for one token."""
     return sum(
         2 * module.weight.numel() * module.per_token * module.used
         for module in modules
@@ -185,8 +186,8 @@ def _product_flops(modules: Iterable[nn.Module]) -> float:
     )
 
 
-def _head_flops(gpt: GPT) -> int:
-    """FLOPs of the head for one token; a tied head has no matrix of its own to look at."""
+def head_flops(gpt: GPT) -> int:
+    """Count the head's FLOPs for one token; a tied one has no matrix of its own to look at."""
     embedding_VD = gpt.embedding.weight
     x_11D = embedding_VD.new_empty(1, 1, embedding_VD.shape[1])
     with _ProductCounter() as counter:
@@ -204,7 +205,7 @@ def _count(gpt: nn.Module) -> Parameters:
     per_part: dict[str, int] = {}
     total = embedding = 0
     for name, parameter in gpt.named_parameters():
-        part, size = _part_of(name), parameter.numel()
+        part, size = part_of(name), parameter.numel()
         per_part[part] = per_part.get(part, 0) + size
         total += size
         embedding += size if id(parameter) in tables else 0
@@ -221,7 +222,7 @@ def _idle(gpt: nn.Module) -> float:
     )
 
 
-def _part_of(name: str) -> str:
+def part_of(name: str) -> str:
     """Name the slot that owns a parameter: `blocks.3.mlp.up.weight` is the mlp's."""
     path = name.split(".")
     part = path[2] if path[0] == "blocks" else path[0]

@@ -20,7 +20,7 @@ from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.context import Context
 from gptlab.parts.head import Head
 from gptlab.parts.initialization import Initialization
-from gptlab.parts.layers import AfterStep, Embedding
+from gptlab.parts.layers import AfterStep, Dropout, Embedding
 from gptlab.parts.mlp import MLP
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
@@ -83,7 +83,7 @@ class GPT(nn.Module):
             model.norm,
             self.positions,
         )
-        self.dropout = nn.Dropout(model.dropout)
+        self.dropout = Dropout(model.dropout)
         self.ends = model.residual.build_ends(needs)
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
         check_use(model, needs)

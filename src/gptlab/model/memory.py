@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT, Model
 
 
@@ -60,12 +61,14 @@ def training_memory(
     *,
     accumulate: bool = False,
     bf16: bool = False,
+    documents: bool = False,
 ) -> TrainingMemory:
     """Find the memory of a training step on the CPU, once the optimizer has its state.
 
     batch_size: rows of `context_length` tokens that are computed at once.
     accumulate: whether gradients of an earlier portion of the batch are there already.
     bf16: whether products run in bfloat16, by autocast.
+    documents: whether rows hold several documents that do not see each other, which takes masks.
     """
     with FakeTensorMode(), StorageCounter() as counter:
         gpt = GPT(model)
@@ -79,7 +82,8 @@ def training_memory(
         before = counter.peak = counter.live
         tokens_BT = torch.zeros(batch_size, model.context_length, dtype=torch.long)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            losses = gpt.losses(tokens_BT, tokens_BT)
+            places = Places(tokens_BT, tokens_BT) if documents else None
+            losses = gpt.losses(tokens_BT, tokens_BT, places)
             loss = torch.stack(list(losses.values())).sum()
         activations = counter.live - before
         loss.backward()

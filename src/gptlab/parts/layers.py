@@ -4,10 +4,14 @@ Initialization and the optimizers decide by role, never by the suffix of a param
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from gptlab.kernels.dropout import dropout
 
 Role = Literal["embedding", "position", "input", "output", "head", "mixing", "router"]
 
@@ -39,6 +43,23 @@ class Linear(nn.Linear):
         self.used = 1.0
 
 
+def side_by_side(x: Tensor, *layers: nn.Linear) -> Sequence[Tensor]:
+    """Give what each of these layers makes of x, in training as one product of all.
+
+    Small products take longer than their numbers; a layout of the same parameters, which stay
+    the layers' own.
+    """
+    rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
+    if not torch.is_grad_enabled() or rows < width:  # joining the weights would cost more
+        return [layer(x) for layer in layers]
+    weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    bias = torch.cat(biases) if len(biases) == len(layers) else None
+    return linear(x, torch.cat(weights), bias).split(
+        [layer.out_features for layer in layers], dim=-1
+    )
+
+
 class Embedding(nn.Embedding):
     """A table of vectors. Role `embedding` is for tokens, `position` for positions."""
 
@@ -47,6 +68,17 @@ class Embedding(nn.Embedding):
         self.role: Role = role
         self.std: float | None = None
         self.lr_factor = 1.0
+
+
+class Dropout(nn.Module):
+    """Set a fraction of the numbers to 0 in training, and scale the others up."""
+
+    def __init__(self, fraction: float):
+        super().__init__()
+        self.fraction = fraction
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.fraction) if self.training and self.fraction else x
 
 
 class Drawn(nn.Module, ABC):

@@ -18,12 +18,12 @@ from gptlab.model.accounting import (
     count_parameters,
 )
 from gptlab.model.gpt import Model
-from gptlab.model.memory import training_memory
 from gptlab.show._print import plain, print_table, rounded
 from gptlab.train.recipe import Recipe
+from gptlab.train.room import MANY_TENSORS, predict
 
 BF16_BYTES = 2
-MANY_TENSORS, MOST_TENSORS = 1_000, 10_000  # some seconds, a minute
+MOST_TENSORS = 10_000  # take a minute
 
 
 def show(recipe: Recipe, json: bool = False) -> None:
@@ -65,14 +65,8 @@ def _training_memory(recipe: Recipe) -> dict[str, Any] | None:
         return None
     if n_tensors > MANY_TENSORS:
         print("playing a training step through, for its memory ...", file=sys.stderr)
-    memory = training_memory(
-        recipe.model,
-        recipe.micro_batch_size(),
-        recipe.optimizer.build,
-        accumulate=recipe.batch_size() > recipe.micro_batch_size(),
-        bf16=_products_in_bf16(recipe.train.precision),
-    )
-    return asdict(memory)
+    rows, bf16 = recipe.micro_batch_size(), _products_in_bf16(recipe.train.precision)
+    return asdict(predict(recipe, rows, bf16))
 
 
 def picture(model: Model) -> list[str]:

@@ -13,7 +13,7 @@ from gptlab.tokenizer import Encoder
 
 
 def describe_environment(
-    corpus: Corpus, encoder: Encoder, device: torch.device, precision: str
+    corpus: Corpus, encoder: Encoder, device: torch.device, precision: str, kernels: list[str]
 ) -> dict[str, Any]:
     """Collect versions, the machine, the code's commit, and hashes of the data and tokenizer."""
     return {
@@ -23,6 +23,7 @@ def describe_environment(
         "tokenizer_sha256": encoder.fingerprint(),
         "device": device.type,
         "precision": precision,
+        "kernels": kernels,
         "machine": machine.describe(),
     }
 

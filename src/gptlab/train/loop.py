@@ -1,15 +1,16 @@
 """The training loop: one page. What it works on is assembled in `session.py`."""
 
-import math
 import time
+from collections.abc import Sequence
 
 import torch
-from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.nn.utils import get_total_norm
 
 from gptlab.evaluate.validation import validation_loss
 from gptlab.train.precision import autocast
+from gptlab.train.readings import GRAD_NORM, Numbers
 from gptlab.train.report import Report
-from gptlab.train.session import Session
+from gptlab.train.session import Portion, Session
 from gptlab.train.signals import Signals
 
 
@@ -28,26 +29,33 @@ def train(s: Session, report: Report, signals: Signals) -> str:
 def take_step(s: Session) -> None:
     """Update the weights from one batch; FloatingPointError, and no change, if it is not finite."""
     began = time.perf_counter()
-    sums: dict[str, torch.Tensor] = {}
-    for portion in s.portions():
+    s.optimizers.set_lr(s.multiplier(s.step))
+    s.readings.send(s.step + 1, (s.record or update)(s, s.portions()))
+    s.step += 1
+    s.read(all_but=0 if is_wanted(s) else 1)
+    s.seconds += time.perf_counter() - began
+
+
+def update(s: Session, portions: Sequence[Portion]) -> Numbers:
+    """Do what a step does on the device, and give what it finds: losses, and the gradient's norm.
+
+    If that is not finite, weights stay as they are, by a decision of the device's own where it is
+    read late.
+    """
+    sums: Numbers = {}
+    for portion in portions:
         with autocast(s.precision, s.device):
             losses = s.model.losses(portion.x_BT, portion.y_BT, portion.places)
             total = torch.stack(list(losses.values())).sum() * portion.share
         total.backward()
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0) + loss.detach() * portion.share
-    s.losses = {name: loss.item() for name, loss in sums.items()}
-    s.grad_norm = clip_gradient(s.model, s.recipe.train.grad_clip)
-    if not all(map(math.isfinite, [*s.losses.values(), s.grad_norm])):
-        raise FloatingPointError(
-            f"the run diverged at step {s.step + 1}: loss {s.loss}, gradient norm {s.grad_norm}; "
-            "try a lower optimizer.lr, a longer schedule.warmup or a smaller train.grad_clip"
-        )
-    s.optimizers.set_lr(s.multiplier(s.step))
-    s.optimizers.step()
+    gradients = [p.grad for p in s.model.parameters() if p.grad is not None]
+    sums[GRAD_NORM] = norm = get_total_norm(gradients)
+    s.readings.check(sums, s.step + 1)
+    s.optimizers.step(clipping(norm, s.recipe.train.grad_clip), s.readings.broken)
     s.model.after_step()
-    s.step += 1
-    s.seconds += time.perf_counter() - began
+    return sums
 
 
 def settle(s: Session, report: Report, signals: Signals) -> None:
@@ -70,12 +78,16 @@ def settle(s: Session, report: Report, signals: Signals) -> None:
         s.prune()
 
 
-def clip_gradient(model: torch.nn.Module, limit: float | None) -> float:
-    """Scale the gradient down to the limit (none if 0 or null); return its norm before."""
-    parameters = list(model.parameters())
-    if limit:
-        return clip_grad_norm_(parameters, limit).item()
-    return get_total_norm([p.grad for p in parameters if p.grad is not None]).item()
+def clipping(norm: torch.Tensor, limit: float | None) -> torch.Tensor | None:
+    """Give what brings a gradient of this norm down to the limit when it is divided by it."""
+    return ((norm + 1e-6) / limit).clamp(min=1.0) if limit else None
+
+
+def is_wanted(s: Session) -> bool:
+    """Tell whether the numbers of this step are, by a report or a checkpoint."""
+    settings = s.recipe.train
+    every = (settings.log_every, settings.evaluate_every, settings.checkpoint_every)
+    return s.step == 1 or s.is_over() or any(is_due(s.step, each) for each in every)
 
 
 def is_due(step: int, every: int | None) -> bool:

@@ -22,13 +22,20 @@ from gptlab.runs.folder import RunFolder, check_free
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder, Tokenizer
 from gptlab.train.environment import describe_environment
+from gptlab.train.gpu import set_up
+from gptlab.train.graph import Recording
+from gptlab.train.kernels import choose_kernels, use_kernels
+from gptlab.train.loop import update
 from gptlab.train.precision import choose_precision
-from gptlab.train.recipe import Recipe
+from gptlab.train.recipe import Recipe, Train
+from gptlab.train.room import check_room
 from gptlab.train.session import Say, Session
 
 TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
 FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
     "train.device",
+    "train.kernels",
+    "train.cuda_graphs",
     "train.micro_batch_tokens",
     "train.steps",
     "train.tokens",
@@ -51,8 +58,9 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe.check()  # what cannot work is said before any work
     check_free(root, recipe.name)
     check_fits(recipe.resolved().model, machine.total_memory())
-    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
-    precision = choose_precision(recipe.train.precision, device, say)
+    device, precision, kernels = _choose(recipe.train, say)
+    if device.type == "cpu" and (warning := check_room(recipe.resolved(), precision)):
+        say(warning)
     source = source_of(recipe)
     say("reading the text")
     if source is None:
@@ -64,15 +72,16 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe = recipe.with_vocab_size(encoder.vocab_size)
     check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
+    use_kernels(model, kernels, recipe.train.cuda_graphs)
     facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
-    facts |= describe_environment(corpus, encoder, device, precision)
+    facts |= describe_environment(corpus, encoder, device, precision, kernels)
 
     def fill(run: RunFolder) -> None:
         encoder.save(run.tokenizer)
         run.write_environment(facts)
 
     run = RunFolder.create(root, recipe.name, recipe.to_yaml(), fill)
-    return _assemble(recipe, run, model, encoder, corpus, batches, precision)
+    return _recorded(_assemble(recipe, run, model, encoder, corpus, batches, precision), say)
 
 
 def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
@@ -82,18 +91,18 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     newest = checkpoint.newest(run.checkpoints, say)
     saved = None if newest is None else checkpoint.load(newest)
     refuse_changes(Recipe.parse(saved.state["recipe"]) if saved else written, recipe, run)
-    device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
-    precision = choose_precision(recipe.train.precision, device, say)
+    device, precision, kernels = _choose(recipe.train, say)
     say("reading the text")
     encoder = recipe.tokenizer.load(run.tokenizer)
     run.check_tokenizer(encoder.fingerprint())
     corpus = recipe.data.tokenize(encoder)
-    now = describe_environment(corpus, encoder, device, precision)
+    now = describe_environment(corpus, encoder, device, precision, kernels)
     then = run.environment()
     _compare_environments(then, now, run, say)
     check_sample_prompt(recipe, encoder)
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
+    use_kernels(model, kernels, recipe.train.cuda_graphs)
     session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
     if saved:
         session.restore(saved)
@@ -106,6 +115,34 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
         run.write_config(recipe.to_yaml())
     if then.keys() < now.keys() | then.keys():  # an imported run had read no text until now
         run.write_environment(then | now)
+    return _recorded(session, say)
+
+
+def _choose(settings: Train, say: Say) -> tuple[torch.device, str, list[str]]:
+    """Choose the device, the precision and the kernels that this machine has for a run."""
+    device = torch.device(machine.choose_device(settings.device, "train.device"))
+    if settings.cuda_graphs and device.type != "cuda":
+        raise ValueError(
+            f"train.cuda_graphs=true needs an NVIDIA GPU, and this run is on {device.type}: use "
+            "train.cuda_graphs=false"
+        )
+    set_up(device)
+    kernels = choose_kernels(settings.kernels, device)
+    return device, choose_precision(settings.precision, device, say), kernels
+
+
+def _recorded(session: Session, say: Say) -> Session:
+    """Have steps recorded, if that is asked for and can be."""
+    if not session.recipe.train.cuda_graphs:
+        return session
+    if session.can_read_late():
+        session.optimizers.make_recordable()
+        session.record = Recording(update, say)
+    else:
+        say(
+            "train.cuda_graphs=true, but only steps of optimizer=adamw can be recorded, without a "
+            "load_bias_step: going on without"
+        )
     return session
 
 
@@ -201,6 +238,6 @@ def _compare_environments(
             f"the text of {run.path} has changed since it was started (data_sha256 was "
             f"{str(was)[:12]}, is {is_now[:12]}); restore it, or give its place with data.path=..."
         )
-    for key in ("gptlab", "device", "precision"):
+    for key in ("gptlab", "device", "precision", "kernels"):
         if key in then and then[key] != now[key]:
             say(f"resuming with {key} {now[key]}, was {then[key]}: not bit for bit the same run")

@@ -34,6 +34,9 @@ class Train(Config):
     added up; null: what keeps the logits within half a gigabyte, and at most 16,384.
     `grad_clip`: the largest norm of the gradient, null or 0 for no limit.
     `precision`: `auto` takes bf16 where a probe finds it faster. `device`: auto, cpu, cuda, mps.
+    `kernels`: on NVIDIA GPUs, `auto` takes FlexAttention and, if it is installed, the fused kernels
+    of `liger-kernel`; `liger` insists on these; `torch` takes neither.
+    `cuda_graphs`: record a step and play it, for models so small that a GPU waits for calls.
     Every so many steps: `evaluate_every` the whole validation set, `checkpoint_every` a checkpoint
     (null: at the end only), `log_every` a line of metrics.
     `keep_last`: how many checkpoints stay, beside the best.
@@ -51,6 +54,8 @@ class Train(Config):
     grad_clip: NonNegativeFloat | None = 1.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    kernels: Literal["auto", "liger", "torch"] = "auto"
+    cuda_graphs: bool = False
     evaluate_every: PositiveInt | None = 250
     checkpoint_every: PositiveInt | None = 250
     log_every: PositiveInt = 10

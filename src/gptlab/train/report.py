@@ -1,7 +1,7 @@
 """The report of a run while it goes: lines of metrics, and what a person sees."""
 
 import time
-from functools import partial
+from functools import cached_property, partial
 
 from gptlab import machine
 from gptlab.evaluate.validation import bits_per_byte, perplexity
@@ -24,12 +24,23 @@ class Report:
         evaluations = session.run.evaluations()
         self.val_loss: float | None = evaluations[-1]["val_loss"] if evaluations else None
         self.flops_per_token = training_flops_per_token(session.recipe.model)
-        self.peak_flops = machine.peak_flops(session.device.type, session.precision)
         self.began, self.first_step = time.monotonic(), session.step
         self.mark = (session.step, session.seconds)
         self.tokens_per_second = 0.0
         self.sinks = Sinks(display.say)
         self._open_sinks()
+        if session.device.type != "cpu":
+            _ = self.peak_flops  # while there is memory for it
+
+    @cached_property
+    def peak_flops(self) -> float:
+        """What the device reaches in a large product; measured when somebody wants to know."""
+        return machine.peak_flops(self.s.device.type, self.s.precision)
+
+    @property
+    def utilization(self) -> float:
+        """The fraction of that which the model's FLOPs make up."""
+        return self.tokens_per_second * self.flops_per_token / self.peak_flops
 
     def _open_sinks(self) -> None:
         s, settings = self.s, self.s.recipe.train
@@ -74,7 +85,6 @@ class Report:
 
     def _line(self, val_loss: float | None) -> dict[str, float | int | None]:
         s = self.s
-        speed = self.tokens_per_second
         return {
             "step": s.step,
             "tokens": s.tokens,
@@ -85,8 +95,8 @@ class Report:
             "bits_per_byte": None if val_loss is None else self._bits_per_byte(val_loss),
             "lr": s.lr,
             "grad_norm": s.grad_norm,
-            "tokens_per_second": round(speed, 1),
-            "model_flops_utilization": round(speed * self.flops_per_token / self.peak_flops, 4),
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "model_flops_utilization": round(self.utilization, 4),
         }
 
     def _bits_per_byte(self, val_loss: float) -> float:
@@ -102,6 +112,8 @@ class Report:
 
     def _pace(self) -> str:
         s, speed = self.s, f"{self.tokens_per_second:,.0f} tokens/s"
+        if self.tokens_per_second:
+            speed += f" · {self.utilization:.0%} of peak"
         done = s.step - self.first_step
         if not done or s.is_over():
             return speed

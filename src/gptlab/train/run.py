@@ -11,6 +11,7 @@ from gptlab.train.loop import train
 from gptlab.train.opening import begin, reopen
 from gptlab.train.recipe import Recipe
 from gptlab.train.report import Report
+from gptlab.train.room import memory_of, rows_that_fit
 from gptlab.train.session import Say, Session
 from gptlab.train.signals import Signals
 
@@ -70,17 +71,27 @@ def _explained(error: Exception, session: Session) -> Exception:
             session.save()
         return FloatingPointError(f"{error}; {_what_is_left(session)}")
     if is_out_of_memory(error):
-        recipe = session.recipe
-        T, rows = recipe.model.context_length, recipe.micro_batch_size()
-        smaller = (
-            "a smaller model.n_layers" if rows == 1 else f"train.micro_batch_tokens={rows // 2 * T}"
-        )
+        T, rows = session.recipe.model.context_length, session.recipe.micro_batch_size()
         return MemoryError(
             f"out of memory at step {session.step + 1} with {rows} rows of {T} tokens at once; "
-            f"try {smaller}, a smaller model.context_length or a smaller model.d_model; "
+            f"try {_smaller(session)}, a smaller model.context_length or a smaller model.d_model; "
             f"{_what_is_left(session)}"
         )
     return error
+
+
+def _smaller(session: Session) -> str:
+    """Choose how many rows to try: those predicted to fit, and half of what did not."""
+    recipe = session.recipe
+    T, rows = recipe.model.context_length, recipe.micro_batch_size()
+    if rows == 1:
+        return "a smaller model.n_layers"
+    room, most = memory_of(session.device), rows // 2
+    with suppress(MemoryError, RuntimeError):  # there may be too little even for predicting
+        most = min(most, rows_that_fit(recipe, session.precision == "bf16", room))
+    if most == 0:
+        return f"train.micro_batch_tokens={T}, though not even that may fit"
+    return f"train.micro_batch_tokens={most * T}"
 
 
 def is_out_of_memory(error: Exception) -> bool:

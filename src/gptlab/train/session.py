@@ -16,11 +16,13 @@ from gptlab.generate import LanguageModel
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 from gptlab.model.weights import fit_weights
+from gptlab.parts.layers import AfterStep
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder
 from gptlab.train.optimizers import OptimizerSet
+from gptlab.train.readings import GRAD_NORM, Readings
 from gptlab.train.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -33,14 +35,19 @@ class Portion:
     x_BT: Tensor
     y_BT: Tensor
     places: Places | None
-    share: float
+    share: float | Tensor
 
     @classmethod
     def of(cls, rows: Batch, n_targets: int, device: torch.device) -> Self:
         """Bring rows of a batch of so many targets to a device."""
 
         def bring(array: np.ndarray | None) -> Tensor | None:
-            return None if array is None else torch.from_numpy(array).to(device)
+            if array is None:
+                return None
+            rows_BT = torch.from_numpy(array)
+            if device.type == "cuda":  # from where a copy can go on by itself
+                rows_BT = rows_BT.pin_memory()
+            return rows_BT.to(device, non_blocking=True)
 
         x_BT, y_BT, positions_BT = bring(rows.x_NT), bring(rows.y_NT), bring(rows.positions_NT)
         assert x_BT is not None
@@ -51,7 +58,10 @@ class Portion:
 
 @dataclass
 class Session:
-    """The state of a run: `step` steps are done; `losses` and `grad_norm` are those of the last."""
+    """The state of a run: `step` steps are done; `losses` and `grad_norm` are those of the last.
+
+    record: what takes steps in place of `loop.update`, where they are recorded.
+    """
 
     recipe: Recipe
     run: RunFolder
@@ -66,10 +76,18 @@ class Session:
     losses: dict[str, float] = field(default_factory=lambda: {"loss": math.nan})
     grad_norm: float = math.nan
     saved_step: int | None = None
+    record: Callable[..., dict[str, Tensor]] | None = None
     steps: int = field(init=False)
+    readings: Readings = field(init=False)
 
     def __post_init__(self) -> None:
         self.steps = self.recipe.total_steps()
+        self.readings = Readings(self.device, self.can_read_late())
+
+    def can_read_late(self) -> bool:
+        """Tell whether a GPU can undo, by itself, all that a step does."""
+        moves_alone = any(isinstance(module, AfterStep) for module in self.model.modules())
+        return self.device.type == "cuda" and self.optimizers.can_skip() and not moves_alone
 
     @property
     def device(self) -> torch.device:
@@ -122,8 +140,22 @@ class Session:
         both = (torch.from_numpy(each).to(self.device) for each in (positions_BT, documents_BT))
         return Places(*both)
 
+    def read(self, all_but: int = 0) -> None:
+        """Read the numbers of all steps but so many; FloatingPointError if a step was not taken."""
+        while len(self.readings.waiting) > all_but:
+            reading = self.readings.waiting.popleft()
+            try:
+                numbers = reading.read()
+            except FloatingPointError:
+                self.step = reading.step - 1
+                self.readings.waiting.clear()
+                raise
+            self.grad_norm = numbers.pop(GRAD_NORM)
+            self.losses = numbers
+
     def save(self) -> None:
         """Write a checkpoint of this step, unless it is there. See `check_finite`."""
+        self.read()
         if self.saved_step == self.step:
             return
         weights, memory = dict(self.model.state_dict()), self.optimizers.state()

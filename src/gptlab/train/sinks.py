@@ -60,7 +60,10 @@ class Wandb:
 
 
 class Feeder(Thread):
-    """Makes a sink and feeds it, in a thread of its own: training never waits for a sink."""
+    """Makes a sink and feeds it, in a thread of its own: training never waits for a sink.
+
+    It is made when there is something to write: importing it would hold up the first step.
+    """
 
     def __init__(self, name: str, make: Callable[[], Sink], warn: Callable[[str], None]):
         super().__init__(name=name, daemon=True)
@@ -70,10 +73,12 @@ class Feeder(Thread):
 
     def run(self) -> None:
         try:
-            sink = self.make()
+            sink = None
             while (line := self.lines.get()) is not None:
+                sink = sink or self.make()
                 sink.write(line)
-            sink.close()
+            if sink:
+                sink.close()
         except Exception as error:  # whatever a tracker throws, the run goes on
             self.warn(f"{self.name} failed and is left out from here on: {error}")
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.kernels.places import Places
+from gptlab.kernels.rotation import turn_interleaved
 from gptlab.model.accounting import cache_bytes
 from gptlab.model.gpt import Model
 from gptlab.parts.attention.latent import LatentAttention
 from gptlab.parts.context import Context
-from gptlab.parts.positions.rotary import turn_interleaved
 
 Tiny = Callable[..., Model]
 D, H, C, N, R, V, T = 48, 4, 20, 10, 6, 14, 24

@@ -16,10 +16,12 @@ from gptlab.model.gpt import GPT, Model
 Tiny = Callable[..., Model]
 DELTA = {"type": "gated_delta", "n_heads": 4, "n_key_heads": 2, "d_key": 6}
 LINEAR = {"type": "linear", "n_heads": 4}
+CONVOLUTION = {"type": "convolution", "width": 3}
 MIXERS = {
+    "convolution": CONVOLUTION,
     "gated_delta": DELTA,
     "linear": LINEAR,
-    "hybrid": {"type": "alternating", "of": [DELTA, LINEAR, DELTA, "grouped_query"]},
+    "hybrid": {"type": "alternating", "of": [DELTA, LINEAR, CONVOLUTION, "grouped_query"]},
 }
 LENGTHS = [[1, 64, 2, 80, 3], [70, 1, 1, 14, 64]]  # of the texts of each row
 T = 150

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from gptlab.parts.norm import Norm
 from gptlab.parts.norm.l2 import L2
 from gptlab.parts.norm.layer_norm import LayerNorm
-from gptlab.parts.norm.rms_norm import GainThenRound, RMSNorm
+from gptlab.parts.norm.rms_norm import RMSNorm, RMSNormLayer
 
 
 def build(norm: Norm, x: Tensor) -> nn.Module:
@@ -99,7 +99,7 @@ def compared(cast: str, order: str, offset: bool, dtype: torch.dtype) -> tuple[T
     weight = (0.3 * torch.randn(256, generator=generator) + (cast == "llama")).to(dtype)
     x = (3 * torch.randn(64, 256, generator=generator)).to(dtype)
     ours = RMSNorm.parse(settings(order, offset=offset)).build(256).to(dtype)
-    assert isinstance(ours, GainThenRound)
+    assert isinstance(ours, RMSNormLayer)
     ours.weight.data.copy_(weight)
     return theirs(cast, weight)(x), ours(x)
 

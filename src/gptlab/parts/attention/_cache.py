@@ -53,7 +53,7 @@ class KeyValueCache:
             seen = (
                 torch.cat([self.keys_BKSE, k_BKTE], dim=2),
                 torch.cat([self.values_BKSE, v_BKTE], dim=2),
-                self._held(places, before=True).followed_by(places),
+                self._held_before(places),
             )
         self._write(k_BKTE[:, :, -self.size :], v_BKTE[:, :, -self.size :], places[-self.size :])
         return seen
@@ -81,8 +81,16 @@ class KeyValueCache:
         if places.documents_BT is not None:
             self.places = places[:0].filled_up(0, self.size)
 
-    def _held(self, places: Places, before: bool = False) -> Places:
-        return self.places or places.held(self.size, before)
+    def _held(self, places: Places) -> Places:
+        return self.places or places.held(self.size)
+
+    def _held_before(self, places: Places) -> Places:
+        if self.places is not None:
+            return self.places.followed_by(places)
+        return places.once(
+            ("before", self.size),
+            lambda: places.held(self.size, before=True).followed_by(places),
+        )
 
     def _write(self, k_BKTE: Tensor, v_BKTE: Tensor, places: Places) -> None:
         slots_BT = self._slots(places)

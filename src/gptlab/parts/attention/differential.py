@@ -27,7 +27,7 @@ from gptlab.parts.attention._query_key_norm import (
     rotate_then_norm,
 )
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear, Vector
+from gptlab.parts.layers import Dropout, Linear, Vector
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
 from gptlab.parts.positions import Positions
@@ -86,7 +86,7 @@ class DifferentialAttention(Mixer):
         self.key_norm = build_norm(config.qk_norm, config.qk_norm_over, 2 * n_kv_heads, E)
         self.mark = rotate_then_norm if config.qk_norm_after_rotation else norm_then_rotate
         self.rotate, self.bias = positions.rotate, positions.bias(H)
-        self.dropout = nn.Dropout(needs.dropout)
+        self.dropout, self.attend = Dropout(needs.dropout), attend
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         q_BHTF = self.maps(self.query(x_BTD), self.query_norm, context)  # F: 2 E
@@ -96,7 +96,7 @@ class DifferentialAttention(Mixer):
         if context.caches is not None:
             k_BKSF, v_BKSF, keys = context.caches[self.layer].append(k_BKSF, v_BKSF, context.places)
         first_BHTF, second_BHTF = (
-            attend(
+            self.attend(
                 q_BHTE,
                 k_BKSE,
                 v_BKSF,

@@ -27,7 +27,7 @@ from gptlab.parts.attention import Attention
 from gptlab.parts.attention._recurrent import RecurrentCache, RecurrentMixer
 from gptlab.parts.attention._short_convolution import ShortConvolution
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Drawn, Linear
+from gptlab.parts.layers import Drawn, Dropout, Linear
 from gptlab.parts.needs import Needs
 
 Width = Annotated[int, Field(gt=0, le=100_000)]
@@ -91,7 +91,7 @@ class GatedDeltaNet(RecurrentMixer):
         self.norm = needs.norm.build(V)
         self.gate = Linear(D, H * V, "input")
         self.output = Linear(H * V, D, "output")
-        self.dropout = nn.Dropout(needs.dropout)
+        self.dropout = Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         cache = self.cache(context)

@@ -6,6 +6,7 @@ attention (arXiv:1911.02150). Query head h reads key/value head floor(h * K / H)
 B batch, T tokens, S remembered tokens, D d_model, H query heads, K key/value heads, E d_head.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ from gptlab.parts.attention._query_key_norm import (
 from gptlab.parts.attention._sharing import KeysAndValues, Kind, find_source, offer
 from gptlab.parts.attention._value_residual import build_value_mixing
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear
+from gptlab.parts.layers import Dropout, Linear, side_by_side
 from gptlab.parts.needs import Needs
 from gptlab.parts.norm import Norm
 from gptlab.parts.positions import Positions
@@ -122,7 +123,8 @@ class GroupedQueryAttention(Mixer):
         self.rotate, self.bias = positions.rotate, positions.bias(H)
         self.sinks_H = nn.Parameter(torch.zeros(H)) if config.sinks else None
         self.gate = config.build_gate(D, E)
-        self.score_dropout, self.dropout = needs.dropout, nn.Dropout(needs.dropout)
+        self.score_dropout, self.dropout = needs.dropout, Dropout(needs.dropout)
+        self.attend = attend
 
     def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
         D, K, E = needs.d_model, kind.n_kv_heads, kind.d_head
@@ -133,10 +135,12 @@ class GroupedQueryAttention(Mixer):
         self.hand_on = offer(needs, self.layer, kind)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        q_BTHE = self.query(x_BTD).unflatten(-1, (-1, self.d_head))
+        q_BTHE, *made = (
+            y.unflatten(-1, (-1, self.d_head)) for y in side_by_side(x_BTD, *self.projections())
+        )
         q_BHTE = self.mark(q_BTHE, self.query_norm, self.rotate, context).transpose(1, 2)
-        k_BKSE, v_BKSE, keys = self.keys_and_values(x_BTD, context)
-        y_BHTE = attend(
+        k_BKSE, v_BKSE, keys = self.keys_and_values(made, context)
+        y_BHTE = self.attend(
             q_BHTE,
             k_BKSE,
             v_BKSE,
@@ -153,10 +157,13 @@ class GroupedQueryAttention(Mixer):
         y_BTHE = self.gate(y_BHTE.transpose(1, 2), x_BTD)
         return self.dropout(self.output(y_BTHE.flatten(2)))
 
-    def keys_and_values(self, x_BTD: Tensor, context: Context) -> KeysAndValues:
-        """Make those of new tokens, and add what a cache remembers of earlier ones."""
-        k_BTKE = self.key(x_BTD).unflatten(-1, (-1, self.d_head))
-        v_BTKE = self.value(x_BTD).unflatten(-1, (-1, self.d_head))
+    def projections(self) -> list[Linear]:
+        """List what is made of the layer's input: queries, and keys and values if of its own."""
+        return [self.query, self.key, self.value]
+
+    def keys_and_values(self, made: Sequence[Tensor], context: Context) -> KeysAndValues:
+        """Take those of new tokens, and add what a cache remembers of earlier ones."""
+        k_BTKE, v_BTKE = made
         k_BKSE = self.mark(k_BTKE, self.key_norm, self.rotate, context).transpose(1, 2)
         v_BKSE = self.mix_values(v_BTKE, context).transpose(1, 2)
         if context.caches is None:
@@ -177,7 +184,10 @@ class SharedKeysAttention(GroupedQueryAttention):
     def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
         self.source = find_source(needs, self.layer, kind)
 
-    def keys_and_values(self, x_BTD: Tensor, context: Context) -> KeysAndValues:
+    def projections(self) -> list[Linear]:
+        return [self.query]
+
+    def keys_and_values(self, made: Sequence[Tensor], context: Context) -> KeysAndValues:
         return context.keys_and_values[self.source]
 
     def new_cache(self, capacity: int) -> None:

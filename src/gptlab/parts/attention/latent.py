@@ -25,7 +25,7 @@ from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.attention._cache import KeyValueCache
 from gptlab.parts.attention._positions import build_positions
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear
+from gptlab.parts.layers import Dropout, Linear
 from gptlab.parts.needs import Needs
 from gptlab.parts.positions import Positions
 
@@ -88,7 +88,8 @@ class LatentAttention(Mixer):
         self.value = Linear(C, H * V, "input")
         self.output = Linear(H * V, D, "output")
         self.rotate, self.bias = positions.rotate, positions.bias(H)
-        self.score_dropout, self.dropout = needs.dropout, nn.Dropout(needs.dropout)
+        self.score_dropout, self.dropout = needs.dropout, Dropout(needs.dropout)
+        self.attend = attend
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         q_BTHE = self.query(x_BTD).unflatten(-1, (self.n_heads, -1))
@@ -121,7 +122,7 @@ class LatentAttention(Mixer):
         rope_BSHR = key_BSR[:, :, None].expand(-1, -1, self.n_heads, -1)
         q_BTHE = torch.cat([nope_BTHN, rope_BTHR], dim=-1)
         k_BSHE = torch.cat([nope_BSHN, rope_BSHR], dim=-1)
-        return self.attend(q_BTHE, k_BSHE.transpose(1, 2), v_BSHV.transpose(1, 2), queries, keys)
+        return self.attended(q_BTHE, k_BSHE.transpose(1, 2), v_BSHV.transpose(1, 2), queries, keys)
 
     def absorbed(
         self,
@@ -136,13 +137,13 @@ class LatentAttention(Mixer):
         value_HVC = self.value.weight.unflatten(0, (self.n_heads, -1))
         latent_BTHC = torch.einsum("bthn,hnc->bthc", nope_BTHN, key_HNC)
         q_BTHM = torch.cat([latent_BTHC, rope_BTHR], dim=-1)
-        y_BTHM = self.attend(q_BTHM, memory_B1SM, memory_B1SM, queries, keys)
+        y_BTHM = self.attended(q_BTHM, memory_B1SM, memory_B1SM, queries, keys)
         return torch.einsum("bthc,hvc->bthv", y_BTHM[..., : self.d_latent], value_HVC)
 
-    def attend(
+    def attended(
         self, q_BTHE: Tensor, k_BKSE: Tensor, v_BKSV: Tensor, queries: Places, keys: Places | None
     ) -> Tensor:
-        y_BHTV = attend(
+        y_BHTV = self.attend(
             q_BTHE.transpose(1, 2),
             k_BKSE,
             v_BKSV,

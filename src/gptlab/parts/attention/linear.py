@@ -21,7 +21,7 @@ from gptlab.kernels.precision import precise
 from gptlab.parts.attention import Attention
 from gptlab.parts.attention._recurrent import RecurrentMixer
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear
+from gptlab.parts.layers import Dropout, Linear
 from gptlab.parts.needs import Needs
 
 SMALLEST = 1e-30  # a sum of weights: products of features may vanish in float32
@@ -61,7 +61,7 @@ class LinearMixer(RecurrentMixer):
         self.feature = {"elu": elu_plus_one, "identity": nn.Identity()}[config.feature_map]
         self.ends = DivideBySum() if config.divide == "sum" else Normed(needs.norm.build(E))
         self.output = Linear(D, D, "output")
-        self.dropout = nn.Dropout(needs.dropout)
+        self.dropout = Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         cache = self.cache(context)

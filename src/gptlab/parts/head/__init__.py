@@ -8,14 +8,13 @@ B batch, T tokens, D d_model, V vocabulary.
 
 from abc import ABC, abstractmethod
 
-import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import linear
 
 from gptlab.config import Part
-
-IGNORED = -100  # a target that does not count
+from gptlab.kernels.cross_entropy import capped, logit_losses, matrix_losses
+from gptlab.kernels.precision import precise
 
 
 class Head(Part):
@@ -42,8 +41,7 @@ class LogitHead(nn.Module, ABC):
     def __init__(self, config: Head):
         super().__init__()
         self.scale = config.scale or 1.0
-        self.cap = Softcap(config.softcap) if config.softcap else nn.Identity()
-        self.penalties = nn.ModuleDict({"z_loss": ZLoss(config.z_loss)} if config.z_loss else {})
+        self.softcap, self.z_weight = config.softcap, config.z_loss or 0.0
 
     @abstractmethod
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
@@ -52,45 +50,61 @@ class LogitHead(nn.Module, ABC):
     def forward(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits_BTV, in float32 at least."""
         scores_BTV = self.scores(self.scale * x_BTD, embedding_VD)  # fewer numbers than logits
-        return self.cap(scores_BTV.to(torch.promote_types(scores_BTV.dtype, torch.float32)))
+        return capped(precise(scores_BTV), self.softcap)
 
     def loss(
         self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor, reduction: str = "mean"
     ) -> Tensor:
         """Compute the cross-entropy in nats of the targets; -100 marks those that do not count."""
-        return nats(self(x_BTD, embedding_VD), targets_BT, reduction)
+        return self.compute(x_BTD, targets_BT, embedding_VD, 0.0, reduction)["loss"]
 
     def losses(self, x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor) -> dict[str, Tensor]:
         """Compute what training minimises: `loss`, and weighted auxiliary losses by their names."""
-        logits_BTV = self(x_BTD, embedding_VD)
-        main = {"loss": nats(logits_BTV, targets_BT)}
-        return main | {name: of(logits_BTV, targets_BT) for name, of in self.penalties.items()}
+        return self.compute(x_BTD, targets_BT, embedding_VD, self.z_weight, "mean")
+
+    def compute(
+        self,
+        x_BTD: Tensor,
+        targets_BT: Tensor,
+        embedding_VD: Tensor,
+        z_weight: float,
+        reduction: str,
+    ) -> dict[str, Tensor]:
+        """Compute losses by name, from all logits."""
+        logits_NV = self(x_BTD, embedding_VD).flatten(0, -2)
+        return logit_losses(logits_NV, targets_BT.flatten(), z_weight, reduction)
 
 
-def nats(logits_BTV: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:
-    """Compute the cross-entropy of the targets; -100 marks those that do not count."""
-    return cross_entropy(logits_BTV.flatten(0, -2), targets_BT.flatten(), reduction=reduction)
+class MatrixHead(LogitHead):
+    """A head whose logits are products with one matrix, so that losses can do without all logits.
 
+    `matrix_losses` is the kernel that computes them.
+    """
 
-class Softcap(nn.Module):
-    """Squeeze logits smoothly into (-limit, limit)."""
+    def __init__(self, config: Head):
+        super().__init__(config)
+        self.matrix_losses = matrix_losses
 
-    def __init__(self, limit: float):
-        super().__init__()
-        self.limit = limit
+    @abstractmethod
+    def weight_VD(self, embedding_VD: Tensor) -> Tensor:
+        """Give the matrix."""
 
-    def forward(self, logits: Tensor) -> Tensor:
-        return self.limit * (logits / self.limit).tanh()
+    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        return linear(x_BTD, self.weight_VD(embedding_VD))
 
-
-class ZLoss(nn.Module):
-    """The weighted mean of logsumexp(logits)^2 over the targets that count (arXiv:2204.02311)."""
-
-    def __init__(self, weight: float):
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-        counts_BT = targets_BT != IGNORED
-        squares_BT = logits_BTV.logsumexp(-1).square() * counts_BT
-        return self.weight * squares_BT.sum() / counts_BT.sum()
+    def compute(
+        self,
+        x_BTD: Tensor,
+        targets_BT: Tensor,
+        embedding_VD: Tensor,
+        z_weight: float,
+        reduction: str,
+    ) -> dict[str, Tensor]:
+        return self.matrix_losses(
+            (self.scale * x_BTD).flatten(0, -2),
+            self.weight_VD(embedding_VD),
+            targets_BT.flatten(),
+            self.softcap,
+            z_weight,
+            reduction,
+        )

@@ -1,9 +1,8 @@
 """Reuse the token embedding as the head's matrix (arXiv:1608.05859)."""
 
 from torch import Tensor
-from torch.nn.functional import linear
 
-from gptlab.parts.head import Head, LogitHead
+from gptlab.parts.head import Head, LogitHead, MatrixHead
 
 
 class Tied(Head):
@@ -13,6 +12,6 @@ class Tied(Head):
         return TiedHead(self)
 
 
-class TiedHead(LogitHead):
-    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
-        return linear(x_BTD, embedding_VD)
+class TiedHead(MatrixHead):
+    def weight_VD(self, embedding_VD: Tensor) -> Tensor:
+        return embedding_VD

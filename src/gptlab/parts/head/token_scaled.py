@@ -8,9 +8,9 @@ B batch, T tokens, D d_model, V vocabulary.
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from gptlab.parts.head import LogitHead
-from gptlab.parts.head.untied import Untied, UntiedHead
-from gptlab.parts.layers import Scale
+from gptlab.parts.head import LogitHead, MatrixHead
+from gptlab.parts.head.untied import Untied
+from gptlab.parts.layers import Linear, Scale
 
 
 class TokenScaled(Untied):
@@ -27,10 +27,14 @@ class TokenScaled(Untied):
         return TokenScaledHead(self, d_model, vocab_size)
 
 
-class TokenScaledHead(UntiedHead):
+class TokenScaledHead(MatrixHead):
     def __init__(self, config: TokenScaled, d_model: int, vocab_size: int):
-        super().__init__(config, d_model, vocab_size)
+        super().__init__(config)
+        self.matrix = Linear(d_model, vocab_size, "head")
         self.s_z = Scale((vocab_size,), config.s_z_start, config.s_z_scale or d_model**-0.5)
 
+    def weight_VD(self, embedding_VD: Tensor) -> Tensor:
+        return self.s_z()[:, None] * self.matrix.weight
+
     def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
-        return self.s_z() * super().scores(x_BTD, embedding_VD)
+        return self.s_z() * self.matrix(x_BTD)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from gptlab.parts.head import Head, LogitHead
+from gptlab.parts.head import Head, LogitHead, MatrixHead
 from gptlab.parts.layers import Linear
 
 
@@ -13,10 +13,10 @@ class Untied(Head):
         return UntiedHead(self, d_model, vocab_size)
 
 
-class UntiedHead(LogitHead):
+class UntiedHead(MatrixHead):
     def __init__(self, config: Head, d_model: int, vocab_size: int):
         super().__init__(config)
         self.matrix = Linear(d_model, vocab_size, "head")
 
-    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
-        return self.matrix(x_BTD)
+    def weight_VD(self, embedding_VD: Tensor) -> Tensor:
+        return self.matrix.weight

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear
+from gptlab.parts.layers import Dropout, Linear, side_by_side
 from gptlab.parts.mlp import MLP
 from gptlab.parts.needs import Needs
 
@@ -44,7 +44,8 @@ class GatedMLP(nn.Module):
         self.gate = Linear(needs.d_model, d_ff, "input", bias)
         self.up = Linear(needs.d_model, d_ff, "input", bias)
         self.down = Linear(d_ff, needs.d_model, "output", bias)
-        self.gating, self.dropout = gating, nn.Dropout(needs.dropout)
+        self.gating, self.dropout = gating, Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        return self.dropout(self.down(self.gating(self.gate(x_BTD), self.up(x_BTD))))
+        gate, up = side_by_side(x_BTD, self.gate, self.up)
+        return self.dropout(self.down(self.gating(gate, up)))

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gptlab.parts.context import Context
-from gptlab.parts.layers import Linear
+from gptlab.parts.layers import Dropout, Linear
 from gptlab.parts.mlp import MLP
 from gptlab.parts.needs import Needs
 
@@ -30,7 +30,7 @@ class PlainMLP(nn.Module):
         super().__init__()
         self.up = Linear(needs.d_model, d_ff, "input", bias)
         self.down = Linear(d_ff, needs.d_model, "output", bias)
-        self.activation, self.dropout = activation, nn.Dropout(needs.dropout)
+        self.activation, self.dropout = activation, Dropout(needs.dropout)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         return self.dropout(self.down(self.activation(self.up(x_BTD))))

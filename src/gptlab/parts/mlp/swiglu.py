@@ -1,8 +1,8 @@
 """SwiGLU: an MLP gated by SiLU (arXiv:2002.05202), as in Llama."""
 
-from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch import nn
 
+from gptlab.kernels.gating import swiglu
 from gptlab.parts.mlp._gated import GatedSettings
 from gptlab.parts.needs import Needs
 
@@ -12,8 +12,3 @@ class SwiGLU(GatedSettings):
 
     def build(self, needs: Needs, layer: int) -> nn.Module:
         return self.assemble(needs, swiglu)
-
-
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up."""
-    return silu(gate) * up

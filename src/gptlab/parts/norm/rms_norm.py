@@ -4,15 +4,13 @@ y = gain * x / sqrt(mean(x^2) + eps), over the last axis. Computed in float32 at
 in the input's type.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
-from torch.nn.functional import rms_norm
 
-from gptlab.kernels.precision import precise
+from gptlab.kernels.rms_norm import gain_then_round, round_then_gain
 from gptlab.parts.norm import Norm
 
 
@@ -32,39 +30,28 @@ class RMSNorm(Norm):
 
     def build(self, width: int) -> nn.Module:
         if self.affine:
-            layer = {"gemma": GainThenRound, "llama": RoundThenGain}[self.cast]
-            return layer(width, self.eps, self.offset)
+            return RMSNormLayer(width, self)
         if self.offset or self.cast != "gemma":
             setting = "offset=true" if self.offset else f"cast={self.cast}"
             raise ValueError(f"norm.{setting} is about a gain, which norm.affine=false leaves out")
-        return NoGain(width, self.eps)
+        return NoGain(self.eps)
 
 
 class NoGain(nn.Module):
-    def __init__(self, width: int, eps: float):
+    def __init__(self, eps: float):
         super().__init__()
-        self.shape, self.eps = (width,), eps
+        self.eps, self.norm = eps, gain_then_round
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(precise(x), self.shape, eps=self.eps).to(x.dtype)
+        return self.norm(x, None, self.eps, 0.0)
 
 
-class GainThenRound(NoGain):
-    def __init__(self, width: int, eps: float, offset: bool):
-        super().__init__(width, eps)
-        self.weight = nn.Parameter(torch.zeros(width) if offset else torch.ones(width))
-        self.gain: Callable[[Tensor], Tensor] = add_one if offset else precise
+class RMSNormLayer(nn.Module):
+    def __init__(self, width: int, config: RMSNorm):
+        super().__init__()
+        self.eps, self.offset = config.eps, float(config.offset)
+        self.weight = nn.Parameter(torch.full((width,), 1 - self.offset))
+        self.norm = {"gemma": gain_then_round, "llama": round_then_gain}[config.cast]
 
     def forward(self, x: Tensor) -> Tensor:
-        gain = self.gain(self.weight)
-        return rms_norm(x.to(gain.dtype), self.shape, gain, self.eps).to(x.dtype)
-
-
-class RoundThenGain(GainThenRound):
-    def forward(self, x: Tensor) -> Tensor:
-        return NoGain.forward(self, x) * self.gain(self.weight).to(x.dtype)
-
-
-def add_one(weight: Tensor) -> Tensor:
-    """Give the gain that a weight stands for."""
-    return 1 + precise(weight)
+        return self.norm(x, self.weight, self.eps, self.offset)

@@ -8,6 +8,7 @@ B batch, H heads, T query tokens, S key tokens.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,13 +26,18 @@ class Alibi(Positions):
 
 class AlibiPositions(PositionScheme):
     def bias(self, n_heads: int) -> Bias:
-        slope_per_head = slopes(n_heads)
+        return Penalty(n_heads)
 
-        def penalty(distance_BTS: Tensor) -> Tensor:
-            slope_H = torch.tensor(slope_per_head, device=distance_BTS.device)
-            return -slope_H[:, None, None] * distance_BTS[..., None, :, :]
 
-        return penalty
+@dataclass(frozen=True)
+class Penalty:
+    """The same for as many heads, so that layers can share what is made of it."""
+
+    n_heads: int
+
+    def __call__(self, distance_BTS: Tensor) -> Tensor:
+        slope_H = torch.tensor(slopes(self.n_heads), device=distance_BTS.device)
+        return -slope_H[:, None, None] * distance_BTS[..., None, :, :]
 
 
 def slopes(n_heads: int) -> list[float]:

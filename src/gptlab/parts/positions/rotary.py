@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gptlab.kernels.rotation import rotate_half, rotate_interleaved
 from gptlab.parts.context import Context
 from gptlab.parts.positions import Positions, PositionScheme
 from gptlab.parts.scaling import Scaling
@@ -45,7 +46,7 @@ class RotaryPositions(PositionScheme):
         super().__init__()
         self.config, self.context_length = config, context_length
         self.name = f"{config!r} {context_length}"  # layers of the same settings share angles
-        self.turn = {"half": turn_half, "interleaved": turn_interleaved}[config.layout]
+        self.turned = {"half": rotate_half, "interleaved": rotate_interleaved}[config.layout]
         self.spread = {"half": spread_half, "interleaved": spread_interleaved}[config.layout]
         self.scaling = config.scaling or Plain()
         self.attention_factor = self.scaling.attention_factor(context_length)
@@ -70,11 +71,7 @@ class RotaryPositions(PositionScheme):
         cos_BT1R, sin_BT1R = context.once(
             (self.name, d_head, dtype), lambda: self.angles(x_BTHE, context)
         )
-        R = cos_BT1R.shape[-1]
-        if d_head == R:
-            return x_BTHE * cos_BT1R + self.turn(x_BTHE) * sin_BT1R
-        x_BTHR, rest = x_BTHE[..., :R], x_BTHE[..., R:]
-        return torch.cat([x_BTHR * cos_BT1R + self.turn(x_BTHR) * sin_BT1R, rest], dim=-1)
+        return self.turned(x_BTHE, cos_BT1R, sin_BT1R)
 
     def angles(self, like: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every position's angles, ready to multiply BTHE tensors."""
@@ -98,17 +95,6 @@ class RotaryPositions(PositionScheme):
             return d_head, int(d_head * self.config.fraction) // 2
         R = int(d_head * self.config.fraction)
         return R, R // 2
-
-
-def turn_half(x: Tensor) -> Tensor:
-    """(a, b) -> (-b, a) for the pairs (i, i + R/2)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([-b, a], dim=-1)
-
-
-def turn_interleaved(x: Tensor) -> Tensor:
-    """(a, b) -> (-b, a) for the pairs (2i, 2i + 1)."""
-    return torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
 
 
 def spread_half(angle: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gptlab.config import Part
 from gptlab.parts.layers import Embedding, Linear
+from gptlab.train.optimizers._light import light
 
 
 class Optimizer(Part):
@@ -43,11 +44,29 @@ class OptimizerSet:
         """Set every learning rate to this fraction of its peak."""
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * multiplier
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(peak * multiplier)
+                else:
+                    group["lr"] = peak * multiplier
 
-    def step(self) -> None:
-        """Take a step and forget the gradients."""
+    def make_recordable(self) -> None:
+        """Keep learning rates where a recorded step reads them."""
         for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                device = group["params"][0].device
+                group["lr"] = torch.tensor(group["lr"], device=device)
+                group["capturable"] = True
+
+    def can_skip(self) -> bool:
+        """Tell whether these optimizers can leave a step out by a number on the device."""
+        return all(getattr(each, "_step_supports_amp_scaling", False) for each in self.optimizers)
+
+    def step(self, divisor: Tensor | None = None, is_broken: Tensor | None = None) -> None:
+        """Take a step with gradients divided by this, unless `is_broken` is 1, and forget them."""
+        for optimizer in self.optimizers:
+            vars(optimizer)["grad_scale"] = divisor
+            if is_broken is not None:
+                vars(optimizer)["found_inf"] = is_broken  # as torch's own gradient scaler says it
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -83,7 +102,7 @@ def fused_adamw(
 ) -> torch.optim.AdamW:
     """Build a fused AdamW for these parameters."""
     groups = parameter_groups(model, names, lr, weight_decay)
-    return torch.optim.AdamW(groups, lr, betas, eps, fused=True)
+    return light(torch.optim.AdamW)(groups, lr, betas, eps, fused=True)
 
 
 def parameter_groups(

@@ -7,7 +7,6 @@ of a matrix and an orthogonal step's only to the root of it: of a layer's `lr_fa
 
 from typing import Annotated
 
-import torch
 from pydantic import Field, PositiveFloat
 from torch import nn
 
@@ -18,6 +17,8 @@ from gptlab.train.optimizers import (
     parameter_groups,
     weight_layers,
 )
+from gptlab.train.optimizers._batched_muon import BatchedMuon
+from gptlab.train.optimizers._light import light
 from gptlab.train.optimizers.adamw import Beta
 
 
@@ -41,12 +42,8 @@ class Muon(Optimizer):
         inside = [name for name, layer in layers if layer.role in ("input", "output")]
         known = set(inside)
         rest = [name for name, _ in model.named_parameters() if name not in known]
-        muon = torch.optim.Muon(
-            parameter_groups(model, inside, self.lr, self.weight_decay, power=0.5),
-            momentum=self.momentum,
-            ns_steps=self.newton_schulz_steps,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        groups = parameter_groups(model, inside, self.lr, self.weight_decay, power=0.5)
+        muon = light(BatchedMuon)(groups, self.momentum, self.newton_schulz_steps)
         betas = (self.beta1, self.beta2)
         others = fused_adamw(
             model, rest, self.adamw_lr or self.lr, betas, self.eps, self.weight_decay

@@ -1,0 +1,22 @@
+"""What is settled about NVIDIA GPUs before a model is built on one: formats, and known mistakes."""
+
+import torch
+
+
+def set_up(device: torch.device) -> None:
+    """Settle it for this process; nothing on other devices.
+
+    * float32 means float32: no TF32, with its fractions of 10 bits. What is quick is bf16, which
+      `train.precision=auto` takes wherever it is fast.
+    * No attention of cuDNN's: with a mask its gradients have been nan on H100 and H200, from torch
+      2.11 on (pytorch#196678), and with few key/value heads it has given wrong values (#193893).
+    * No `mix_order_reduction` in compiled code: from torch 2.10 to 2.13 it has given wrong
+      gradients of a vector that several norms share, without any error (#193061).
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    from torch._inductor import config  # takes a while to import
+
+    config.triton.mix_order_reduction = False

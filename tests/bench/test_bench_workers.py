@@ -1,0 +1,126 @@
+"""Workers: real processes, whose contestants are made up or small."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from gptlab.bench.arms import Arm, Worker, Workers, find_contestant, peers
+from gptlab.bench.worker import Beat, Over, Race, work
+
+
+class Pipe:
+    """Both ends of a worker's talk, without a process; seconds are made up."""
+
+    def __init__(self, *commands: dict):
+        lines = [json.dumps(command) for command in commands]
+        self.commands = io.StringIO("\n".join(lines) + "\n")
+        self.replies: list[dict] = []
+        self.now = 100.0
+
+    def beat(self) -> Beat:
+        return Beat(self.commands, self.replies.append, lambda: self.now)
+
+
+def test_a_section_ends_after_its_seconds_and_at_least_so_many_calls():
+    pipe = Pipe({"seconds": 2.0, "least": 1}, {"seconds": 0.0, "least": 3})
+    beat = pipe.beat()
+
+    def contestant() -> None:
+        beat.ready(64, parameters=7)
+        while True:
+            pipe.now += 0.75
+            beat(lambda: 1 / pipe.now)
+
+    with pytest.raises(Over):
+        contestant()
+    ready, first, second = pipe.replies
+    assert ready == {"ready": {"amount": 64, "parameters": 7}}
+    assert (first["calls"], first["seconds"]) == (3, 2.25)
+    assert (second["calls"], second["seconds"]) == (3, 2.25)
+    assert list(second["losses"]) == [1, 2, 5]
+    assert second["losses"][5] == pytest.approx(1 / 103.75)
+
+
+def test_a_race_counts_from_the_process_on_and_not_while_it_is_scored(monkeypatch):
+    pipe, losses = Pipe(), iter([3.0, 2.0, 1.5])
+    monkeypatch.setattr("time.time", lambda: 1010.0)
+    clock = lambda: pipe.now  # noqa: E731
+    race = Race(pipe.commands, pipe.replies.append, clock, started=1000.0, every=2)
+
+    def score() -> float:
+        pipe.now += 50.0
+        return next(losses)
+
+    race.ready(1, score=score)
+    for _ in range(5):
+        pipe.now += 1.0
+        race()
+    pipe.now += 0.5
+    race.finish()
+    assert pipe.replies[-1] == {
+        "curve": [(2, 12.0, 3.0), (4, 14.0, 2.0), (5, 15.5, 1.5)],
+        "whole": 15.5,
+    }
+
+
+def test_what_is_wrong_with_a_contestant_is_one_line():
+    replies: list[dict] = []
+    work({"contestant": "nobody", "work": "train"}, io.StringIO(), replies.append)
+    work({"contestant": "tokenizers", "work": "train"}, io.StringIO(), replies.append)
+    work({"contestant": "reference", "work": "train"}, io.StringIO(), replies.append)
+    assert replies == [
+        {"missing": "gptlab.bench.contestants.nobody"},
+        {"absent": "train"},
+        {"failed": "KeyError: 'seed'"},
+    ]
+
+
+def test_a_process_works_when_asked_and_ends_with_the_context():
+    with Workers([Arm("calibrator", "_calibrator", {})], "calibrate", threads=1) as (worker,):
+        section = worker.section(0.0, 2)
+        assert section.amount == 2
+        assert section.seconds > 0
+        assert worker.facts["threads"] == 1
+        assert set(worker.losses) == set(worker.facts["kinds"])
+    assert worker.process.returncode == 0
+
+
+def test_a_process_that_dies_says_its_last_words(tmp_path: Path):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'first' >&2\necho 'no more room' >&2\nexit 3\n")
+    program.chmod(0o755)
+    worker = Worker(Arm("poor", "reference", {}, str(program)), "train", None)
+    with pytest.raises(ValueError, match=r"^poor died: no more room$"):
+        worker.open()
+    worker.close()
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_is_not_installed_is_named_with_the_remedy(
+    is_ours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\nread job\necho \'{"missing": "nobody_has.this"}\'\n')
+    program.chmod(0o755)
+    message = f"x needs nobody_has, which {program} does not have"
+    if is_ours:
+        monkeypatch.setattr(sys, "executable", str(program))
+        message = (
+            "--against x needs nobody_has, which is not installed: pip install 'gptlab[bench]'"
+        )
+    worker = Worker(Arm("x", "reference", {}, str(program)), "train", None)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        worker.open()
+    worker.close()
+
+
+def test_peers_are_the_files_that_there_are():
+    assert {"reference", "transformers-bf16", "x-transformers", "nanogpt"} <= set(peers())
+    assert "gptlab" not in peers()
+    assert find_contestant("transformers-bf16") == "transformers_bf16"
+    with pytest.raises(ValueError, match=r"--against transformer: nobody .* did you mean"):
+        find_contestant("transformer")

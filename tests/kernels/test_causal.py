@@ -1,0 +1,57 @@
+"""Attention in blocks against float64 and the plain equations, values and gradients."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from gptlab.kernels import causal
+from gptlab.kernels.causal import causal_attention
+
+
+def by_the_book(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    scores = scale * torch.einsum("rgte,rse->rgts", q, k)
+    future = torch.ones(q.shape[2], k.shape[1], dtype=torch.bool).triu(1)
+    return torch.einsum("rgts,rsf->rgtf", scores.masked_fill(future, -torch.inf).softmax(-1), v)
+
+
+def inputs(T: int, G: int, dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, G, T, 8), (2, T, 8), (2, T, 6)]
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for shape in shapes
+    ]
+
+
+def with_gradients(attention, inputs: list[Tensor], dy: Tensor) -> list[Tensor]:
+    y = attention(*inputs, 0.3)
+    return [y, *torch.autograd.grad(y, inputs, dy)]
+
+
+@pytest.mark.parametrize("G", [1, 3])
+@pytest.mark.parametrize("T", [1, 5, 16, 17, 40])
+def test_it_is_attention(monkeypatch: pytest.MonkeyPatch, T: int, G: int):
+    monkeypatch.setattr(causal, "BLOCK", 16)
+    given = inputs(T, G, torch.float64)
+    dy = torch.randn(2, G, T, 6, dtype=torch.float64)
+    expected = with_gradients(by_the_book, given, dy)
+    for got, wanted in zip(with_gradients(causal_attention, given, dy), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-10)
+
+
+def test_bfloat16_rounds_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(causal, "BLOCK", 16)
+    given = inputs(64, 2, torch.bfloat16)
+    dy = torch.randn(2, 2, 64, 6).bfloat16()
+    exact = with_gradients(by_the_book, [x.double() for x in given], dy.double())
+    for got, wanted in zip(with_gradients(causal_attention, given, dy), exact, strict=True):
+        assert (got - wanted).norm() < 0.01 * wanted.norm()
+
+
+def test_inputs_that_are_views(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(causal, "BLOCK", 4)
+    q, k, v = (
+        x.detach().transpose(-1, -2).contiguous().transpose(-1, -2)
+        for x in inputs(9, 2, torch.float64)
+    )
+    torch.testing.assert_close(causal_attention(q, k, v, 0.3), by_the_book(q, k, v, 0.3))

@@ -1,0 +1,139 @@
+"""What is printed, drawn and kept of a measurement."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptlab.bench.record import Record
+from gptlab.show.bench import Output, bench, report_files
+
+SPEEDS = {"ours": 300.0, "control": 300.0, "other": 100.0}
+
+
+@pytest.fixture
+def record() -> Callable[..., Record]:
+    def make(rounds: int = 7, **changes: Any) -> Record:
+        wobble = [1 + 0.004 * (i % 3 - 1) for i in range(rounds)]
+        tree = {
+            "title": "Steps of ours",
+            "about": "2 rows of 64 tokens a step",
+            "unit": "tokens",
+            "made": "2026-01-01 00:00",
+            "plan": {"rounds": rounds},
+            "machine": {
+                "cpu": "a CPU",
+                "gpus": [],
+                "torch": {"version": "2.13"},
+                "threads": 2,
+                "commit": None,
+                "load": 0.5,
+            },
+            "arms": [
+                {
+                    "label": label,
+                    "facts": {"parameters": 1000 if label != "other" else 1100, "precision": kind},
+                    "losses": {"1": 4.0, "10": 3.5},
+                    "peak": 5_000_000,
+                }
+                for label, kind in (("ours", "bf16"), ("control", "bf16"), ("other", "float32"))
+            ],
+            "rounds": [
+                {
+                    "speeds": {
+                        label: [speed * (w if label == "control" else 1.0)] * 2
+                        for label, speed in SPEEDS.items()
+                    },
+                    "calibration": [{"a": 1.0}, {"a": 1.0}],
+                    "steal": 0.0,
+                    "dropped": None,
+                    "races": {},
+                }
+                for w in wobble
+            ],
+        }
+        return Record.parse(tree | changes)
+
+    return make
+
+
+def test_the_table_has_ratio_claim_and_what_differs(record, capsys):
+    bench(lambda tell: record(), "gptlab bench", Output())
+    lines = capsys.readouterr().out.splitlines()
+    other = next(line for line in lines if line.startswith("other")).split()
+    assert other[:7] == ["other", "100", "3.00", "3.00", "to", "3.00", "0.016"]
+    assert ">3x" in other
+    assert "3.500" in other
+    control = next(line for line in lines if line.startswith("control"))
+    assert ">" not in control
+    text = "\n".join(lines)
+    assert "other has +10.0% parameters." in text
+    assert "Not all compute in the same precision (bf16 and float32)." in text
+    assert "differ by up to 0.4%" in text
+
+
+def test_dropped_rounds_do_not_count_and_are_told(record, capsys):
+    whole = record()
+    rounds = [each.model_dump() for each in whole.rounds]
+    rounds[0] |= {"dropped": "the calibrator drifted by +9.0%"}
+    rounds[0]["speeds"]["other"] = [1.0, 1.0]
+    bench(lambda tell: whole.but(rounds=rounds), "gptlab bench", Output())
+    out = capsys.readouterr().out
+    assert "6 rounds of 7 count." in out
+    assert "Dropped: the calibrator drifted by +9.0%." in out
+    assert "Fewer rounds count than were asked for." in out
+    assert " 3.00 to 3.00 " in out
+
+
+def test_few_rounds_claim_nothing(record, capsys):
+    bench(lambda tell: record(rounds=3), "gptlab bench", Output())
+    assert ">" not in capsys.readouterr().out
+
+
+def test_what_is_kept_gives_the_same_table_and_markdown_again(record, capsys, tmp_path: Path):
+    kept, plot = tmp_path / "out.json", tmp_path / "out.png"
+    bench(lambda tell: record(), "gptlab bench train ours", Output(kept, plot))
+    before = capsys.readouterr().out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads(kept.read_text())["rounds"]) == 7
+    report_files([kept], Output())
+    assert capsys.readouterr().out == before
+    report_files([kept], Output(markdown=True))
+    fragment = capsys.readouterr().out
+    assert fragment.startswith("## Steps of ours\n\n    gptlab bench train ours\n")
+    assert "| other | 100 | 3.00 | 3.00 to 3.00 | 0.016 | >3x |" in fragment
+
+
+def test_a_race_is_told_in_seconds_and_may_never_end(record, capsys, tmp_path: Path):
+    tree = record().model_dump()
+    for each in tree["rounds"]:
+        each["speeds"] = {"ours": [0.1], "control": [0.1], "other": [None]}
+    for arm in tree["arms"]:
+        arm["facts"] |= {"whole": 12.5, "final_loss": 1.9, "reached": 7}
+    bench(lambda tell: Record.parse(tree | {"unit": "run"}), "", Output(plot=tmp_path / "a.png"))
+    out = capsys.readouterr().out
+    assert "seconds" in out
+    assert next(line for line in out.splitlines() if line.startswith("ours")).split()[1] == "10.0"
+    assert next(line for line in out.splitlines() if line.startswith("other")).split()[1] == "never"
+    assert "12.5" in out
+
+
+def test_ctrl_c_is_told_after_what_was_measured(record, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        bench(lambda tell: record(interrupted=True), "gptlab bench", Output())
+    assert "Steps of ours" in capsys.readouterr().out
+
+
+def test_files_that_cannot_be_written_are_told_before_anything_is_measured(tmp_path: Path):
+    def never(tell: object) -> Record:
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="there is no folder"):
+        bench(never, "", Output(json=tmp_path / "no" / "out.json"))
+    with pytest.raises(ValueError, match="a picture's suffix"):
+        bench(never, "", Output(plot=tmp_path / "out.doc"))
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.json"):
+        report_files([tmp_path / "bad.json"], Output())

@@ -1,0 +1,40 @@
+"""What is settled on a GPU, and what of other devices is left alone."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch._inductor import config
+
+from gptlab.train.gpu import set_up
+
+Settled = tuple[str | bool, bool, bool]
+
+
+def settled() -> Settled:
+    cuda = torch.backends.cuda
+    return cuda.matmul.fp32_precision, cuda.cudnn_sdp_enabled(), config.triton.mix_order_reduction
+
+
+@pytest.fixture
+def otherwise() -> Iterator[Settled]:
+    """Everything is as it should not be, and afterwards as it was."""
+    before, cuda = settled(), torch.backends.cuda
+    cuda.matmul.fp32_precision = "tf32"
+    cuda.enable_cudnn_sdp(True)
+    config.triton.mix_order_reduction = True
+    yield settled()
+    cuda.matmul.fp32_precision = before[0]
+    cuda.enable_cudnn_sdp(before[1])
+    config.triton.mix_order_reduction = before[2]
+
+
+def test_a_gpu_computes_float32_and_without_known_mistakes(otherwise: Settled):
+    assert otherwise == ("tf32", True, True)
+    set_up(torch.device("cuda"))
+    assert settled() == ("ieee", False, False)
+
+
+def test_other_devices_are_left_alone(otherwise: Settled):
+    set_up(torch.device("cpu"))
+    assert settled() == otherwise
