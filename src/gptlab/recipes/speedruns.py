@@ -87,7 +87,7 @@ def modded_nano() -> Recipe:
 def shakespeare_speedrun() -> Recipe:
     """Tiny Shakespeare to the loss of the well-known CPU set-up, with its 0.8 million parameters.
 
-    A twelfth of its text seen once, in seconds. What bought it (docs/log.md has what else was tried):
+    A twelfth of its text seen once, in seconds. What bought it (docs/log.md has what failed):
     a convolution instead of attention in the first layers, which hands the MLP the last few
     characters; Muon, with a short memory since the run is short, and batches twice as large as
     usual; SwiGLU; rotary positions; three layers. AdamW ends higher by 0.18, attention everywhere

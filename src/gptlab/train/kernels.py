@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 IN_TORCH, BY_PACKAGE = "flex", "liger"
+INDUCTOR = "inductor"  # what torch.compile makes: of blocks, not of functions
 
 
 def choose_kernels(kernels: str, device: torch.device) -> list[str]:
@@ -47,7 +48,7 @@ def use_kernels(model: nn.Module, names: Sequence[str], recorded: bool = False) 
 
     recorded: only such as can be recorded in a CUDA graph, which those in its `WAITING` cannot.
     """
-    for name in names:
+    for name in set(names) - {INDUCTOR}:
         kernels = import_module(f"gptlab.kernels.{name}")
         left_out = getattr(kernels, "WAITING", ()) if recorded else ()
         replacements = {k: v for k, v in kernels.KERNELS.items() if k not in left_out}

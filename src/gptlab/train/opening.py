@@ -21,13 +21,14 @@ from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder, check_free
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder, Tokenizer
+from gptlab.train.compiling import compile_blocks, should_compile
+from gptlab.train.device import set_up
 from gptlab.train.environment import describe_environment
-from gptlab.train.gpu import set_up
 from gptlab.train.graph import Recording
-from gptlab.train.kernels import choose_kernels, use_kernels
+from gptlab.train.kernels import INDUCTOR, choose_kernels, use_kernels
 from gptlab.train.loop import update
 from gptlab.train.precision import choose_precision
-from gptlab.train.recipe import Recipe, Train
+from gptlab.train.recipe import Recipe
 from gptlab.train.room import check_room
 from gptlab.train.session import Say, Session
 
@@ -58,7 +59,7 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe.check()  # what cannot work is said before any work
     check_free(root, recipe.name)
     check_fits(recipe.resolved().model, machine.total_memory())
-    device, precision, kernels = _choose(recipe.train, say)
+    device, precision, kernels = _choose(recipe, say)
     if device.type == "cpu" and (warning := check_room(recipe.resolved(), precision)):
         say(warning)
     source = source_of(recipe)
@@ -73,6 +74,8 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     use_kernels(model, kernels, recipe.train.cuda_graphs)
+    if INDUCTOR in kernels:
+        compile_blocks(model, say)
     facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
     facts |= describe_environment(corpus, encoder, device, precision, kernels)
 
@@ -91,7 +94,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     newest = checkpoint.newest(run.checkpoints, say)
     saved = None if newest is None else checkpoint.load(newest)
     refuse_changes(Recipe.parse(saved.state["recipe"]) if saved else written, recipe, run)
-    device, precision, kernels = _choose(recipe.train, say)
+    device, precision, kernels = _choose(recipe, say)
     say("reading the text")
     encoder = recipe.tokenizer.load(run.tokenizer)
     run.check_tokenizer(encoder.fingerprint())
@@ -103,6 +106,8 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     use_kernels(model, kernels, recipe.train.cuda_graphs)
+    if INDUCTOR in kernels:
+        compile_blocks(model, say)
     session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
     if saved:
         session.restore(saved)
@@ -118,8 +123,9 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     return _recorded(session, say)
 
 
-def _choose(settings: Train, say: Say) -> tuple[torch.device, str, list[str]]:
+def _choose(recipe: Recipe, say: Say) -> tuple[torch.device, str, list[str]]:
     """Choose the device, the precision and the kernels that this machine has for a run."""
+    settings = recipe.train
     device = torch.device(machine.choose_device(settings.device, "train.device"))
     if settings.cuda_graphs and device.type != "cuda":
         raise ValueError(
@@ -128,6 +134,8 @@ def _choose(settings: Train, say: Say) -> tuple[torch.device, str, list[str]]:
         )
     set_up(device)
     kernels = choose_kernels(settings.kernels, device)
+    if should_compile(recipe, device, say):
+        kernels.append(INDUCTOR)
     return device, choose_precision(settings.precision, device, say), kernels
 
 

@@ -36,6 +36,7 @@ class Train(Config):
     `precision`: `auto` takes bf16 where a probe finds it faster. `device`: auto, cpu, cuda, mps.
     `kernels`: on NVIDIA GPUs, `auto` takes FlexAttention and, if it is installed, the fused kernels
     of `liger-kernel`; `liger` insists on these; `torch` takes neither.
+    `compile`: have blocks compiled; `auto` does on a GPU, if the run is long enough to repay it.
     `cuda_graphs`: record a step and play it, for models so small that a GPU waits for calls.
     Every so many steps: `evaluate_every` the whole validation set, `checkpoint_every` a checkpoint
     (null: at the end only), `log_every` a line of metrics.
@@ -56,6 +57,7 @@ class Train(Config):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     kernels: Literal["auto", "liger", "torch"] = "auto"
     cuda_graphs: bool = False
+    compile: Literal["auto", "on", "off"] = "auto"
     evaluate_every: PositiveInt | None = 250
     checkpoint_every: PositiveInt | None = 250
     log_every: PositiveInt = 10

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._inductor import config
 
-from gptlab.train.gpu import set_up
+from gptlab.train.device import set_up
 
 Settled = tuple[str | bool, bool, bool]
 

@@ -1,10 +1,14 @@
-"""What is settled about NVIDIA GPUs before a model is built on one: formats, and known mistakes."""
+"""What is settled about a device before a model is built on it: formats, and known mistakes."""
 
 import torch
 
+from gptlab.allocator import keep_freed_memory
+
 
 def set_up(device: torch.device) -> None:
-    """Settle it for this process; nothing on other devices.
+    """Settle it for this process.
+
+    On a CPU, memory that is freed stays with it. On a GPU:
 
     * float32 means float32: no TF32, with its fractions of 10 bits. What is quick is bf16, which
       `train.precision=auto` takes wherever it is fast.
@@ -13,6 +17,8 @@ def set_up(device: torch.device) -> None:
     * No `mix_order_reduction` in compiled code: from torch 2.10 to 2.13 it has given wrong
       gradients of a vector that several norms share, without any error (#193061).
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type != "cuda":
         return
     torch.backends.cuda.matmul.fp32_precision = "ieee"
