@@ -32,6 +32,9 @@ def generate(
     quantize: Annotated[
         str | None, typer.Option(help="int8: weights in eight bits, on the CPU.")
     ] = None,
+    speculate: Annotated[
+        int | None, typer.Option(help="Guess so many tokens at once; needs --temperature=0.")
+    ] = None,
 ) -> None:
     """Let a trained model write."""
     from gptlab.generate import load
@@ -47,6 +50,7 @@ def generate(
         "min_p": min_p,
         "stop": tuple(stop or ()),
         "seed": seed,
+        "speculate": speculate,
     }
     if samples == 1:
         pieces = model.stream(prompt, **options)

@@ -36,6 +36,12 @@ def generate_tokens(
     use_cache: False computes every token from the whole visible text, the slow reference.
     Raises ValueError for a prompt longer than the context, or a negative `max_tokens`.
     """
+    check_prompts(model, prompts, max_tokens)
+    return _generate(model, prompts, max_tokens, sampler, use_cache)
+
+
+def check_prompts(model: GPT, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+    """Raise ValueError for a prompt longer than the context, or a negative `max_tokens`."""
     if max_tokens < 0:
         raise ValueError(f"--max-tokens={max_tokens} must be 0 or more")
     longest = max(len(prompt) for prompt in prompts)
@@ -45,7 +51,6 @@ def generate_tokens(
             f"{model.context_length}: shorten it"
         )
     assert all(prompts), "an empty prompt has nothing to continue"
-    return _generate(model, prompts, max_tokens, sampler, use_cache)
 
 
 def _generate(

@@ -30,6 +30,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None):
         super().__init__()
+        self.out_features = len(weight_OI)
         scale_O = weight_OI.float().abs().amax(dim=1).clamp(min=1e-12) / 127
         rounded_OI = (weight_OI.float() / scale_O[:, None]).round()
         self.register_buffer("integers_OI", rounded_OI.to(torch.int8))

@@ -67,6 +67,20 @@ class Reader:
         logits_NV[self.rows] = logits_nV
         return logits_NV
 
+    @property
+    def n_free(self) -> int:
+        """How many guesses there is room for behind the newest token, once a text is read."""
+        return 0 if any(self.is_new) else self.capacity - max(self.lengths)
+
+    def logits_of(self, guessed: Sequence[int]) -> Tensor:
+        """Read what is new of a single text and guesses behind it; give logits_TV of each next."""
+        if not guessed:
+            return self.next_logits()
+        ids_1T = torch.cat([self.newest_n1, self.newest_n1.new_tensor([guessed])], dim=1)
+        start = self.lengths[0] - 1
+        places = Places.counted(start, start + ids_1T.shape[1], ids_1T.device)
+        return self.model(ids_1T, places, self.caches)[0]
+
     def append(self, ids_N: Tensor) -> None:
         """Add a token to every text, making room first where there is none."""
         ids_n = ids_N.to(self.tokens_nT.device)

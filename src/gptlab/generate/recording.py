@@ -7,11 +7,12 @@ which torch 2.13 calls deprecated and does not replace: `torch.compile` takes lo
 most texts take to write.
 
 What cannot be played back is a step that looks into tensors to decide what to do, such as a mixture
-of experts; it is refused while it is recorded.
+of experts; it is refused while it is recorded. Shapes stay as they were: whoever changes them, or
+puts other tensors in the place of those that were recorded, records anew.
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 ABOUT_SHAPES = {
     "size",
     "dim",
+    "element_size",
     "numel",
     "stride",
     "is_floating_point",
@@ -29,7 +31,15 @@ ABOUT_SHAPES = {
     "__len__",
     "unbind",
 }
-SIZED_BY_CONTENTS = {"nonzero", "unique", "masked_select", "bincount", "argwhere"}
+SIZED_BY_CONTENTS = {
+    "argwhere",
+    "bincount",
+    "masked_select",
+    "nonzero",
+    "one_hot",
+    "unique",
+    "unique_consecutive",
+}
 
 
 class NotRepeatable(Exception):
@@ -41,7 +51,7 @@ def record(
 ) -> tuple[Tensor, Callable[[], Tensor]]:
     """Do a step; give its result, and a function that does it again with what is in memory then.
 
-    constants: tensors that never change.
+    constants: tensors that never change. Where TorchScript fails, the function is the step itself.
     Raises NotRepeatable, perhaps when half of the step is done.
     """
     with _Recorder() as recorder:
@@ -52,7 +62,10 @@ def record(
     with warnings.catch_warnings(), torch.jit.optimized_execution(False):
         warnings.simplefilter("ignore")
         copies = tuple(x.clone() for x in changing)  # tracing is another step
-        compiled: Any = torch.jit.trace(program.run, copies, check_trace=False)
+        try:
+            compiled: Any = torch.jit.trace(program.run, copies, check_trace=False)
+        except (AttributeError, RuntimeError):
+            return result, step
 
     def play() -> Tensor:
         with torch.jit.optimized_execution(False):  # it would first watch, then compile
@@ -83,10 +96,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        is_indexed_by_mask = name == "__getitem__" and any(
-            isinstance(x, Tensor) and x.dtype == torch.bool for x in tree_leaves(args[1:])
-        )
-        if name in SIZED_BY_CONTENTS or is_indexed_by_mask:
+        if _is_sized_by_contents(name, args, kwargs):
             raise NotRepeatable(name)
         if any(isinstance(x, Tensor) for x in tree_leaves(result)) or name == "__setitem__":
             inputs = tree_map(self._note_input, (args, kwargs))
@@ -106,6 +116,20 @@ class _Recorder(TorchFunctionMode):
         if isinstance(x, Tensor) and id(x) not in self.given:
             self.made[id(x)] = x
         return _Made(id(x)) if isinstance(x, Tensor) else None
+
+
+def _is_sized_by_contents(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    further = [x for x in tree_leaves((args[1:], kwargs)) if isinstance(x, Tensor | slice)]
+    if name == "__getitem__":
+        return any(isinstance(x, Tensor) and x.dtype == torch.bool for x in further) or any(
+            isinstance(end, Tensor)
+            for x in further
+            if isinstance(x, slice)
+            for end in (x.start, x.stop, x.step)
+        )
+    if name == "where":
+        return len(args) == 1
+    return name in SIZED_BY_CONTENTS or (name == "repeat_interleave" and bool(further))
 
 
 class _Program:

@@ -5,6 +5,7 @@ layer's cache is a ring of W slots, any other has a slot for every position. So 
 holds follows from the positions of the newest ones, row by row, and everything that changes from
 token to token is in tensors: a step may be recorded and played back. A text may
 go back to an earlier position and overwrite what came after it, but not in a ring, which forgets.
+A position for which there is no slot is an error of torch's: its index is out of bounds.
 
 Rows of several documents, or filled up, stand in the order in which they came, with their places.
 
@@ -43,8 +44,6 @@ class KeyValueCache:
         if start == 0:
             self._allocate(k_BKTE, v_BKTE, places)
         self.length += T
-        if T > 1 and not self.is_ring:
-            assert self.length <= self.size, f"{self.length} tokens for {self.size}"
         seen = (k_BKTE, v_BKTE, None)
         if start and (T == 1 or not self.is_ring):  # they see what the memory holds with them
             self._write(k_BKTE, v_BKTE, places)
@@ -58,6 +57,11 @@ class KeyValueCache:
         self._write(k_BKTE[:, :, -self.size :], v_BKTE[:, :, -self.size :], places[-self.size :])
         return seen
 
+    @property
+    def can_go_back(self) -> bool:
+        """Whether a text may go back to any earlier position."""
+        return not self.is_ring
+
     def resize(self, capacity: int) -> None:
         """Make room for longer texts; a ring never needs any."""
         if self.is_ring:
@@ -68,12 +72,6 @@ class KeyValueCache:
         self.values_BKSE = pad(self.values_BKSE, (0, 0, 0, n_more))
         self.size, self.is_ring = larger.size, larger.is_ring
 
-    def go_back(self, n_tokens: int) -> None:
-        """Take back the last tokens. Raises ValueError for a ring, which has forgotten others."""
-        if self.is_ring:
-            raise ValueError(f"a window of {self.size} tokens has forgotten what came before")
-        self.length -= n_tokens
-
     def _allocate(self, k_BKTE: Tensor, v_BKTE: Tensor, places: Places) -> None:
         B, K, _, E = k_BKTE.shape
         self.keys_BKSE = k_BKTE.new_zeros(B, K, self.size, E)
@@ -82,7 +80,12 @@ class KeyValueCache:
             self.places = places[:0].filled_up(0, self.size)
 
     def _held(self, places: Places) -> Places:
-        return self.places or places.held(self.size)
+        if self.places is not None:
+            return self.places
+        if self.is_ring:
+            return places.held(self.size)
+        device = self.keys_BKSE.device  # what no token has written yet comes after all of them
+        return places.once(("slots", self.size), lambda: Places.counted(0, self.size, device))
 
     def _held_before(self, places: Places) -> Places:
         if self.places is not None:
@@ -104,8 +107,12 @@ class KeyValueCache:
 
     def _slots(self, places: Places) -> Tensor:
         if self.places is None:
-            return places.once(("slots", self.size), lambda: places.positions_BT % self.size)
+            if not self.is_ring:
+                return places.positions_BT
+            return places.once(("ring", self.size), lambda: places.positions_BT % self.size)
         T = places.positions_BT.shape[1]
         slots_T = torch.arange(self.length - T, self.length, device=self.keys_BKSE.device)
-        self.places = self.places.replaced(slots_T % self.size, places)
-        return slots_T[None] % self.size
+        if self.is_ring:
+            slots_T = slots_T % self.size
+        self.places = self.places.replaced(slots_T, places)
+        return slots_T[None]
