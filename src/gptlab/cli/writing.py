@@ -30,7 +30,7 @@ def generate(
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     quantize: Annotated[
-        str | None, typer.Option(help="int8: weights in eight bits, on the CPU.")
+        str | None, typer.Option(help="Weights as int8, bf16 or none (default: what pays).")
     ] = None,
     speculate: Annotated[
         int | None, typer.Option(help="Guess so many tokens at once; needs --temperature=0.")
@@ -39,7 +39,7 @@ def generate(
     """Let a trained model write."""
     from gptlab.generate import load
 
-    model = load(run, checkpoint, device)
+    model = load(run, checkpoint, device, "auto" if quantize is None else "none")
     if quantize is not None:
         _quantize(model, quantize)
     options: dict[str, Any] = {
@@ -65,24 +65,22 @@ def generate(
 
 
 def _quantize(model: "LanguageModel", to: str) -> None:
-    """Put weights into eight bits, and say what that costs on the run's own validation text."""
+    """Make weights smaller, and say what that costs on the run's own validation text."""
     from gptlab.evaluate.validation import bits_per_byte, validation_loss
     from gptlab.generate import quantization
     from gptlab.train.recipe import Recipe
 
     gpt = model.model
-    if to != "int8":
-        raise ValueError(f"--quantize={to} must be int8")
-    if gpt.embedding.weight.device.type != "cpu":
-        raise ValueError("--quantize=int8 is for the CPU: add --device=cpu")
-    size = sum(parameter.numel() for parameter in gpt.parameters())
+    to, size = quantization.choose(to, gpt), quantization.n_parameters(gpt)
+    if to == "none":
+        return
     if size < quantization.PAYS_FROM:
-        say(f"int8 gains nothing at {size / 1e6:.1f} million parameters; it does from 20 on")
+        say(f"{to} gains nothing at {size / 1e6:.1f} million parameters; it does from 20 on")
     try:
         corpus = Recipe.parse(model.config).data.tokenize(model.tokenizer)
     except (ValueError, OSError) as error:
-        quantization.quantize(gpt)
-        say(f"int8: its loss is not known, the run's text cannot be read ({error})")
+        quantization.quantize(gpt, to)
+        say(f"{to}: its loss is not known, the run's text cannot be read ({error})")
         return
     val, n_bytes = corpus.val[:VALIDATED], corpus.val_bytes
     n_bytes = n_bytes * (len(val) - 1) / (len(corpus.val) - 1)  # of the part that is scored
@@ -93,8 +91,8 @@ def _quantize(model: "LanguageModel", to: str) -> None:
         return bits_per_byte(loss, len(val) - 1, n_bytes)
 
     full = bits()
-    quantization.quantize(gpt)
+    quantization.quantize(gpt, to)
     say(
-        f"int8: {bits():.4f} bits per byte instead of {full:.4f}, on the first {len(val):,} tokens "
+        f"{to}: {bits():.4f} bits per byte instead of {full:.4f}, on the first {len(val):,} tokens "
         "of the run's validation text"
     )
