@@ -3,8 +3,9 @@
 `bf16`: half of float32's bytes; products as in training with bf16. Everything else, the stream and
 the caches too, stays in float32.
 `int8`: a quarter. Each output of a `Linear` has a scale, w = scale * integer in -127..127; nothing
-else is rounded but a product's input, to bfloat16. Roles `mixing` and `router`, small and decisive, stay as they are.
-So do inputs of another width than a multiple of 32: torch's kernel reads beyond such (2.13).
+else is rounded but a product's input, to bfloat16. Inputs of another width than a multiple of 32
+stay as they are: torch's kernel reads beyond such (2.13).
+Roles `mixing` and `router`, small and decisive, are left out of both.
 
 I inputs, O outputs.
 """
