@@ -10,7 +10,16 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from gptlab.cli import bench, exchange, looking, prepared_data, tokenizers, training, writing
+from gptlab.cli import (
+    bench,
+    exchange,
+    looking,
+    prepared_data,
+    probing,
+    tokenizers,
+    training,
+    writing,
+)
 from gptlab.cli._verb import app, say
 
 FILES = (
@@ -21,6 +30,7 @@ FILES = (
     exchange,
     tokenizers,
     bench,
+    probing,
 )  # their order in --help
 app.registered_commands.sort(
     key=lambda command: [file.__name__ for file in FILES].index(command.callback.__module__)
