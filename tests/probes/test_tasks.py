@@ -19,7 +19,17 @@ def pairs_of(row: list[int], at: int) -> int | None:
     return row[before[-1] + 1] if before else None
 
 
-READERS: dict[str, Reader] = {"mqar": pairs_of, "induction": pairs_of, "length": pairs_of}
+def next_of_the_first_part(row: list[int], at: int) -> int | None:
+    colon = row.index(1)
+    return [token for token in row[:colon] if token][at - colon]
+
+
+READERS: dict[str, Reader] = {
+    "mqar": pairs_of,
+    "induction": pairs_of,
+    "length": pairs_of,
+    "selective_copy": next_of_the_first_part,
+}
 
 
 def accuracy(batch: Batch, reader: Reader) -> float:
@@ -87,6 +97,32 @@ def test_who_knows_the_tokens_but_not_their_order_has_the_chance(name: str):
         assert accuracy(batch, guess) == pytest.approx(condition.chance, abs=0.01)
 
 
+def test_who_knows_what_is_left_but_not_its_order_has_the_chance_of_selective_copy():
+    task, draw = Task.parse("selective_copy"), np.random.default_rng(0)
+    for condition in task.conditions():
+
+        def guess(row: list[int], at: int) -> int:
+            colon = row.index(1)
+            left = {token for token in row[:colon] if token} - set(row[colon + 1 : at + 1])
+            return int(draw.choice(list(left)))
+
+        batch = task.rows(600, Draw(0, "selective_copy"), condition.what)
+        assert accuracy(batch, guess) == pytest.approx(condition.chance, abs=0.02)
+
+
+def test_a_gap_is_the_least_distance_of_a_copy():
+    task = Task.parse("selective_copy")
+    for gap in (0, 16, 32):
+        batch = task.rows(200, Draw(0, "selective_copy"), gap)
+        distances = [
+            at - int(np.flatnonzero(row == answer)[0])
+            for row, answers in zip(batch.x_NT, batch.y_NT, strict=True)
+            for at, answer in enumerate(answers)
+            if answer != IGNORED
+        ]
+        assert gap < min(distances) <= gap + 8
+
+
 def test_no_fixed_distance_gives_the_answers_of_induction():
     task = Task.parse("induction")
     batch = task.rows(200, Draw(0, "induction"), 48)
@@ -114,6 +150,7 @@ def test_keys_and_values_of_a_row_of_mqar_are_its_own():
         ({"type": "mqar", "pairs": [5]}, "must be a multiple of 15"),
         ({"type": "mqar", "tokens": 8}, "at least two thirds"),
         ({"type": "induction", "longest": 48}, "must be from 2 to 47"),
+        ({"type": "selective_copy", "items": 13}, "is more than 12"),
         ({"type": "length", "longest": 20}, "must be from 2 to 16"),
     ],
 )

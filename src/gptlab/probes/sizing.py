@@ -22,7 +22,9 @@ LEFT_OUT = {"dropout": 0.0, "multi_token": None, "scaling": None}
 
 
 def model_for(task: Task, recipe: Recipe, settings: list[str], own_size: bool) -> Model:
-    """Make the model that learns a task: small, then changed by settings, then fit to the task.
+    """Make the model that learns a task: changed by settings, then small, with the task's sizes.
+
+    Numbers that the settings name are kept as they are.
 
     Raises ValueError for settings that the task decides, and for parts that cannot be so small.
     """
@@ -32,9 +34,10 @@ def model_for(task: Task, recipe: Recipe, settings: list[str], own_size: bool) -
                 f"{name} is decided by the task; see the settings of {task.variant}, such as "
                 f"{task.variant}.{'tokens' if 'vocab' in name else 'length'}"
             )
-    model = recipe.model if own_size else small(recipe.model, task.context_length)
+    changed = recipe.override(settings)
+    model = changed.model if own_size else small(changed.model, task.context_length)
     sizes = {"vocab_size": task.vocab_size, "context_length": task.context_length}
-    return recipe.but(model=model.but(**sizes)).override(settings).model
+    return recipe.but(model=model.but(**sizes)).override(_numbers(settings, changed)).model
 
 
 def small(model: Model, context_length: int) -> Model:
@@ -46,6 +49,19 @@ def small(model: Model, context_length: int) -> Model:
         tree["initialization"]["scale"] = INITIAL_STD
     n_kinds = len(tree["attention"].get("of", ()))
     return Model.parse(tree | {"d_model": D_MODEL, "n_layers": max(N_LAYERS, n_kinds)})
+
+
+def _numbers(settings: list[str], changed: Recipe) -> list[str]:
+    """Find the settings that are no parts: these the user wants as they are, however small."""
+    found = []
+    for setting in settings:
+        value: Any = changed.model_dump(mode="json")
+        path = setting.removeprefix("--").partition("=")[0].removesuffix(".type")
+        for name in path.split("."):
+            value = value[int(name) if isinstance(value, list) else name]
+        if not isinstance(value, dict | list):
+            found.append(setting)
+    return found
 
 
 def _shrunk(tree: dict[str, Any], share: float) -> dict[str, Any]:
