@@ -19,7 +19,7 @@ from gptlab.train.schedules.cosine import Cosine
 
 HELD_OUT = 2**63  # the seed of what is asked: seeds of recipes are less
 HELD_OUT_ROWS = 256  # of each condition
-SCHEDULE = Cosine(warmup=0.1)
+WARMUP_STEPS = 100
 LARGEST_NORM = 1.0
 SOLVED, ENOUGH = 0.9, 0.99  # of the way from chance to ceiling
 
@@ -70,9 +70,10 @@ def learn(
     trial, gpt = Trial(optimizer.lr, seed), model.build(seed)
     optimizers, exam = optimizer.build(gpt), held_out(task)
     torch.manual_seed(seed)  # dropout, with a recipe's own size
+    schedule = Cosine(warmup=min(0.5, WARMUP_STEPS / training.steps))
     began = time.perf_counter()
     for step in range(training.steps):
-        optimizers.set_lr(SCHEDULE.multiplier(step, training.steps))
+        optimizers.set_lr(schedule.multiplier(step, training.steps))
         batch = task.training_rows(training.rows, Draw(seed, task.variant, step))
         losses = gpt.losses(torch.from_numpy(batch.x_NT), torch.from_numpy(batch.y_NT))
         torch.stack(list(losses.values())).sum().backward()
