@@ -1,8 +1,8 @@
 """Named random streams: the same seed and names give the same numbers, whatever else is drawn.
 
-Streams are `init` (one per parameter name), `data` (one per epoch), `dropout` and `sampling`: an
-architecture that draws more initial values than another still sees the same batches. Evaluation
-draws nothing.
+Streams are `init` (one per parameter name), `data` (one per epoch), `dropout`, `sampling` and
+`probe` (one per task and step): an architecture that draws more initial values than another still
+sees the same batches. Evaluation draws nothing.
 """
 
 from hashlib import sha256

@@ -16,6 +16,7 @@ from gptlab.cli import (
     exchange,
     looking,
     prepared_data,
+    probing,
     tokenizers,
     training,
     writing,
@@ -31,6 +32,7 @@ FILES = (
     exchange,
     tokenizers,
     bench,
+    probing,
 )  # their order in --help
 app.registered_commands.sort(
     key=lambda command: [file.__name__ for file in FILES].index(command.callback.__module__)

@@ -1,0 +1,159 @@
+"""The rows of every task: what is asked, its chance and its ceiling, against plain readers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gptlab.config import variant_names
+from gptlab.data.batching import IGNORED, Batch
+from gptlab.probes.draw import Draw
+from gptlab.probes.tasks import Task
+
+Reader = Callable[[list[int], int], int | None]
+
+
+def pairs_of(row: list[int], at: int) -> int | None:
+    """The token after an earlier one of the same name."""
+    before = [i for i in range(at) if row[i] == row[at]]
+    return row[before[-1] + 1] if before else None
+
+
+def next_of_the_first_part(row: list[int], at: int) -> int | None:
+    colon = row.index(1)
+    return [token for token in row[:colon] if token][at - colon]
+
+
+READERS: dict[str, Reader] = {
+    "mqar": pairs_of,
+    "induction": pairs_of,
+    "length": pairs_of,
+    "selective_copy": next_of_the_first_part,
+}
+
+
+def accuracy(batch: Batch, reader: Reader) -> float:
+    right = [
+        reader(row.tolist(), int(at)) == answers[at]
+        for row, answers in zip(batch.x_NT, batch.y_NT, strict=True)
+        for at in np.flatnonzero(answers != IGNORED)
+    ]
+    assert right
+    return float(np.mean(right))
+
+
+@pytest.mark.parametrize("name", variant_names(Task))
+def test_rows_are_a_function_of_the_seed(name: str):
+    task = Task.parse(name)
+    first, again, other = (task.training_rows(7, Draw(seed, name)) for seed in (1, 1, 2))
+    assert np.array_equal(first.x_NT, again.x_NT)
+    assert np.array_equal(first.y_NT, again.y_NT)
+    assert not np.array_equal(first.x_NT, other.x_NT)
+    assert first.x_NT.shape[0] == 7
+
+
+@pytest.mark.parametrize("name", variant_names(Task))
+def test_tokens_fit_the_vocabulary_and_every_condition_asks(name: str):
+    task = Task.parse(name)
+    for condition in task.conditions():
+        batch = task.rows(50, Draw(0, name), condition.what)
+        asked = batch.y_NT != IGNORED
+        assert asked.any(axis=1).all()
+        assert batch.x_NT.shape[1] <= task.context_length
+        for tokens in (batch.x_NT, batch.y_NT[asked]):
+            assert 0 <= tokens.min() <= tokens.max() < task.vocab_size
+
+
+@pytest.mark.parametrize("name", variant_names(Task))
+def test_the_reader_who_knows_how_reaches_the_ceiling(name: str):
+    task = Task.parse(name)
+    for condition in task.conditions():
+        batch = task.rows(300, Draw(0, name), condition.what)
+        assert accuracy(batch, READERS[name]) == pytest.approx(condition.ceiling, abs=0.02)
+
+
+def test_who_knows_the_values_but_not_whose_has_the_chance_of_mqar():
+    task, draw = Task.parse("mqar"), np.random.default_rng(0)
+    for condition in task.conditions():
+        P = condition.what
+
+        def guess(row: list[int], at: int, P: int = P) -> int:
+            start = at // (3 * P) * 3 * P
+            return row[start + 1 + 2 * int(draw.integers(P))]
+
+        batch = task.rows(400, Draw(0, "mqar"), P)
+        assert accuracy(batch, guess) == pytest.approx(condition.chance, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["induction", "length"])
+def test_who_knows_the_tokens_but_not_their_order_has_the_chance(name: str):
+    task, draw = Task.parse(name), np.random.default_rng(0)
+    for condition in task.conditions():
+        batch = task.rows(400, Draw(0, name), condition.what)
+
+        def guess(row: list[int], at: int) -> int:
+            return int(draw.choice(np.unique(row)))
+
+        assert accuracy(batch, guess) == pytest.approx(condition.chance, abs=0.01)
+
+
+def test_who_knows_what_is_left_but_not_its_order_has_the_chance_of_selective_copy():
+    task, draw = Task.parse("selective_copy"), np.random.default_rng(0)
+    for condition in task.conditions():
+
+        def guess(row: list[int], at: int) -> int:
+            colon = row.index(1)
+            left = {token for token in row[:colon] if token} - set(row[colon + 1 : at + 1])
+            return int(draw.choice(list(left)))
+
+        batch = task.rows(600, Draw(0, "selective_copy"), condition.what)
+        assert accuracy(batch, guess) == pytest.approx(condition.chance, abs=0.02)
+
+
+def test_a_gap_is_the_least_distance_of_a_copy():
+    task = Task.parse("selective_copy")
+    for gap in (0, 16, 32):
+        batch = task.rows(200, Draw(0, "selective_copy"), gap)
+        distances = [
+            at - int(np.flatnonzero(row == answer)[0])
+            for row, answers in zip(batch.x_NT, batch.y_NT, strict=True)
+            for at, answer in enumerate(answers)
+            if answer != IGNORED
+        ]
+        assert gap < min(distances) <= gap + 8
+
+
+def test_no_fixed_distance_gives_the_answers_of_induction():
+    task = Task.parse("induction")
+    batch = task.rows(200, Draw(0, "induction"), 48)
+    for distance in range(1, 40):
+
+        def look_back(row: list[int], at: int, distance: int = distance) -> int | None:
+            return row[at + 1 - distance] if at + 1 >= distance else None
+
+        assert accuracy(batch, look_back) < 0.2
+
+
+def test_keys_and_values_of_a_row_of_mqar_are_its_own():
+    task = Task.parse({"type": "mqar", "pairs": [2], "length": 24})
+    batch = task.rows(50, Draw(0, "mqar"), 2)
+    for row in batch.x_NT.reshape(50, 4, 6):
+        keys, values = row[:, [0, 2]].ravel(), row[:, [1, 3]].ravel()
+        assert len(set(keys)) == len(set(values)) == 8
+        assert max(keys) < 32 <= min(values)
+        assert [sorted(block[4:]) for block in row] == [sorted(block[[0, 2]]) for block in row]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"type": "mqar", "pairs": [5]}, "must be a multiple of 15"),
+        ({"type": "mqar", "tokens": 8}, "at least two thirds"),
+        ({"type": "induction", "longest": 48}, "must be from 2 to 47"),
+        ({"type": "selective_copy", "items": 13}, "is more than 12"),
+        ({"type": "length", "longest": 20}, "must be from 2 to 16"),
+    ],
+)
+def test_settings_that_leave_no_room_are_refused(settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        Task.parse(settings).conditions()
