@@ -267,6 +267,24 @@ def test_mistakes_at_generation(gptlab: Command, text: Path):
     assert_mistake(gptlab("generate", "runs/a", "--top-p", "1.5"), "--top-p")
     assert_mistake(gptlab("generate", "runs/a", "--temperature", "-1"), "--temperature")
     assert_mistake(gptlab("generate", "runs/a", "--checkpoint", "7"), "--checkpoint")
+    assert_mistake(gptlab("generate", "runs/a", "--quantize", "int4"), "--quantize=int4", "int8")
+    assert_mistake(gptlab("generate", "runs/a", "--speculate", "4"), "--temperature=0", "0.8")
+
+
+def test_smaller_weights_say_what_they_cost(gptlab: Command, text: Path):
+    wide = ("model.d_model=32", "name=a")
+    assert gptlab("train", "shakespeare", f"data.path={text}", *TINY, *wide)[0] == 0
+    code, out, err = gptlab("generate", "runs/a", "--quantize", "int8", "--max-tokens", "9")
+    assert (code, len(out)) == (0, 10)
+    assert re.search(r"int8: \d\.\d{4} bits per byte instead of \d\.\d{4}, on the first", err + out)
+
+
+def test_guesses_write_the_same_text(gptlab: Command, text: Path):
+    assert gptlab("train", "shakespeare", f"data.path={text}", *TINY, "name=a")[0] == 0
+    greedy = ("generate", "runs/a", "--temperature", "0", "--max-tokens", "40")
+    plain, guessed = gptlab(*greedy), gptlab(*greedy, "--speculate", "4")
+    assert plain == guessed
+    assert len(plain[1]) == 41
 
 
 def test_weights_of_another_architecture(gptlab: Command, text: Path, tmp_path: Path):

@@ -8,8 +8,7 @@ of GPT-2 on a CPU.
 import ctypes
 import sys
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # the names of mallopt(3)
-MEBIBYTES = 64  # by which the heap grows
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # the names of mallopt(3)
 
 
 def keep_freed_memory() -> None:
@@ -20,4 +19,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(MMAP_MAX, 0)
         mallopt(TRIM_THRESHOLD, -1)
-        mallopt(TOP_PAD, MEBIBYTES * 2**20)

@@ -18,6 +18,7 @@ from typing import Any
 
 FASTER = 1.3  # what bfloat16 must gain on a CPU to be worth its rounding
 PROBE_SECONDS = 0.03  # per number format
+LEAST_PRODUCTS = 5  # the fastest counts, so that a short disturbance does not decide
 BANDWIDTH_BYTES = 2**28  # more than any cache holds
 MEMORY_LIMITS = (  # of a container, by the second and the first version of Linux's control groups
     "/sys/fs/cgroup/memory.max",
@@ -181,8 +182,8 @@ def _seconds(compute: Callable[[], Any], device: str) -> float:
         return time.perf_counter() - began
 
     seconds()
-    times = [seconds()]
-    while len(times) < 10 and sum(times) < PROBE_SECONDS:
+    times = [seconds() for _ in range(LEAST_PRODUCTS)]
+    while len(times) < 2 * LEAST_PRODUCTS and sum(times) < PROBE_SECONDS:
         times.append(seconds())
     return min(times)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from gptlab.evaluate import validation
 from gptlab.evaluate.validation import bits_per_byte, perplexity, validation_loss
+from gptlab.kernels.cross_entropy import logit_losses
 from gptlab.model.gpt import GPT, Model
 
 V, T = 31, 24
@@ -140,10 +142,11 @@ def answering(gpt: GPT, monkeypatch: pytest.MonkeyPatch) -> Callable[[Tensor], G
     """Make a model that gives every token the same scores everywhere."""
 
     def make(scores_V: Tensor) -> GPT:
-        def scores(x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
-            return scores_V.expand(*x_BTD.shape[:2], -1)
+        def losses(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *given: Any) -> Any:
+            *_, reduction = given
+            return logit_losses(scores_V.expand(len(x_ND), -1), targets_N, 0.0, reduction)
 
-        monkeypatch.setattr(gpt.head, "scores", scores)
+        monkeypatch.setattr(gpt.head, "matrix_losses", losses)
         return gpt
 
     return make

@@ -1,5 +1,7 @@
 """Attention in blocks against float64 and the plain equations, values and gradients."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,10 +10,11 @@ from gptlab.kernels import causal
 from gptlab.kernels.causal import causal_attention
 
 
-def by_the_book(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def by_the_book(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None = None) -> Tensor:
     scores = scale * torch.einsum("rgte,rse->rgts", q, k)
-    future = torch.ones(q.shape[2], k.shape[1], dtype=torch.bool).triu(1)
-    return torch.einsum("rgts,rsf->rgtf", scores.masked_fill(future, -torch.inf).softmax(-1), v)
+    distance = torch.arange(q.shape[2])[:, None] - torch.arange(k.shape[1])
+    hidden = (distance < 0) | (distance >= (window or q.shape[2]))
+    return torch.einsum("rgts,rsf->rgtf", scores.masked_fill(hidden, -torch.inf).softmax(-1), v)
 
 
 def inputs(T: int, G: int, dtype: torch.dtype) -> list[Tensor]:
@@ -23,19 +26,27 @@ def inputs(T: int, G: int, dtype: torch.dtype) -> list[Tensor]:
     ]
 
 
-def with_gradients(attention, inputs: list[Tensor], dy: Tensor) -> list[Tensor]:
-    y = attention(*inputs, 0.3)
+def with_gradients(
+    attention: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor, window: int | None = None
+) -> list[Tensor]:
+    y = attention(*inputs, 0.3, window)
     return [y, *torch.autograd.grad(y, inputs, dy)]
 
 
+@pytest.mark.parametrize("kept", [0, 10**9])
+@pytest.mark.parametrize("window", [None, 1, 3, 16, 17, 30, 50])
 @pytest.mark.parametrize("G", [1, 3])
 @pytest.mark.parametrize("T", [1, 5, 16, 17, 40])
-def test_it_is_attention(monkeypatch: pytest.MonkeyPatch, T: int, G: int):
+def test_it_is_attention(
+    monkeypatch: pytest.MonkeyPatch, T: int, G: int, window: int | None, kept: int
+):
     monkeypatch.setattr(causal, "BLOCK", 16)
+    monkeypatch.setattr(causal, "KEPT_SCORES", kept)
     given = inputs(T, G, torch.float64)
     dy = torch.randn(2, G, T, 6, dtype=torch.float64)
-    expected = with_gradients(by_the_book, given, dy)
-    for got, wanted in zip(with_gradients(causal_attention, given, dy), expected, strict=True):
+    expected = with_gradients(by_the_book, given, dy, window)
+    got_all = with_gradients(causal_attention, given, dy, window)
+    for got, wanted in zip(got_all, expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-10)
 
 

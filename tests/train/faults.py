@@ -36,4 +36,9 @@ def raising(error: Exception) -> Fault:
 
 def spoiled_loss(value: float) -> Fault:
     """Make a loss nan, inf or -inf."""
-    return lambda head, loss: loss * value if value != value else loss + value
+
+    def fault(logits: Any, losses: dict[str, Any]) -> dict[str, Any]:
+        loss = losses["loss"]
+        return {"loss": loss * value if value != value else loss + value}
+
+    return fault

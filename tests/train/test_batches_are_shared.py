@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_portions_of_a_batch_add_up_to_it(
     """Eight rows computed 1, 2, 4 or 8 at once: the same loss, gradient and validation loss."""
     gradients: dict[str, Tensor] = {}
 
-    def keep(optimizers: OptimizerSet) -> None:
+    def keep(optimizers: OptimizerSet, *given: Any) -> None:
         for name, parameter in optimizers.parameters.items():
             assert parameter.grad is not None, name
             gradients[name] = parameter.grad.double()

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,11 +97,11 @@ def test_other_errors_are_not_hidden(tiny_recipe: MakeRecipe, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-def test_a_compiled_run_ends_where_an_eager_one_does(tiny_recipe: MakeRecipe):
+def test_a_compiled_run_ends_where_an_eager_one_does(tiny_recipe: MakeRecipe, tmp_path: Path):
     losses = {}
     for compile in ("on", "off"):
         recipe = tiny_recipe(f"train.compile={compile}", f"name={compile}", "train.steps=5")
-        outcome = start_run(recipe, say=lambda text: None)
+        outcome = start_run(recipe, tmp_path, say=lambda text: None)
         assert outcome.run.environment()["kernels"] == {"on": ["inductor"], "off": []}[compile]
         losses[compile] = outcome.session.loss
     assert losses["on"] == pytest.approx(losses["off"], rel=1e-4)

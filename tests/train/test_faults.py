@@ -17,7 +17,7 @@ from processes import command_line, exit_code, exit_of, fork, wait_for
 from torch import Tensor
 
 from gptlab import files
-from gptlab.parts import head
+from gptlab.kernels import cross_entropy
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
 from gptlab.train.optimizers import OptimizerSet
@@ -41,8 +41,8 @@ GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 @pytest.mark.parametrize(
     ("owner", "name", "turn", "left"),
     [
-        (head, "nats", 1, "has no checkpoint yet"),
-        (head, "nats", 8, "is that of step 5"),  # 5 steps, 2 windows' evaluation
+        (cross_entropy, "logit_losses", 1, "has no checkpoint yet"),
+        (cross_entropy, "logit_losses", 8, "is that of step 5"),  # 5 steps, 2 windows' evaluation
         (OptimizerSet, "step", 7, "is that of step 5"),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_real_refusal_of_memory_is_recognised(tiny_recipe: MakeRecipe, tmp_pat
 
     recipe = tiny_recipe("train.micro_batch_tokens=8")
     with (
-        after_call(head, "nats", 1, ask_for_too_much),
+        after_call(cross_entropy, "logit_losses", 1, ask_for_too_much),
         pytest.raises(MemoryError, match=r"with 1 rows of 8 .* a smaller model\.n_layers"),
     ):
         start_run(recipe, tmp_path, say=quiet)
@@ -84,7 +84,7 @@ def test_a_real_refusal_of_memory_is_recognised(tiny_recipe: MakeRecipe, tmp_pat
 def test_other_errors_stay_what_they_are(tiny_recipe: MakeRecipe, tmp_path: Path):
     error = RuntimeError("a bug of ours")
     with (
-        after_call(head, "nats", 3, raising(error)),
+        after_call(cross_entropy, "logit_losses", 3, raising(error)),
         pytest.raises(RuntimeError, match="a bug of ours") as caught,
     ):
         start_run(tiny_recipe("name=mine"), tmp_path, say=quiet)
@@ -110,7 +110,7 @@ def test_a_run_that_fails_exits_with_1_and_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(tiny_recipe("name=mine").to_yaml())
-    with after_call(head, "nats", 3, fault):
+    with after_call(cross_entropy, "logit_losses", 3, fault):
         assert exit_code("train", "mine.yaml") == 1
     said = capfd.readouterr().err
     assert said.splitlines()[-1].startswith(start)
@@ -162,7 +162,7 @@ def test_a_run_folder_that_is_lost_while_training(
             happen(broken, mine)
             return result
 
-        with after_call(head, "nats", 4, lose):
+        with after_call(cross_entropy, "logit_losses", 4, lose):
             assert exit_code("train", "mine.yaml") == 2
     said = capfd.readouterr().err.splitlines()
     assert said[-1].startswith("error: ")

@@ -401,6 +401,8 @@ def is_live(path: str, value: Any, group: Group, observe: Observe, before: dict[
         raise
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch.compile's own
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("group", GROUPS, ids=str)
 def test_every_setting_is_live(
     group: Group, observe: Observe, places: dict[str, Path], tiny_recipe: Callable[..., Recipe]

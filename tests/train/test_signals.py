@@ -16,7 +16,7 @@ from processes import command_line, exit_code, exit_of, fork, wait_for
 
 from gptlab.data import corpus
 from gptlab.evaluate import validation
-from gptlab.parts import head
+from gptlab.kernels import cross_entropy
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
 from gptlab.train import opening, report
@@ -32,12 +32,12 @@ needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
 MOMENTS: dict[str, tuple[Any, str, int, int]] = {  # what is called, for which time, at which step
     "before the first step": (report, "training_flops_per_token", 1, 0),
-    "the first step": (head, "nats", 1, 1),
-    "a step": (head, "nats", 4, 4),
+    "the first step": (cross_entropy, "logit_losses", 1, 1),
+    "a step": (cross_entropy, "logit_losses", 4, 4),
     "an update": (OptimizerSet, "step", 7, 7),
-    "a step before an evaluation": (head, "nats", 5, 5),
-    "the begin of an evaluation": (head, "nats", 6, 5),
-    "the middle of an evaluation": (head, "nats", 12, 5),
+    "a step before an evaluation": (cross_entropy, "logit_losses", 5, 5),
+    "the begin of an evaluation": (cross_entropy, "logit_losses", 6, 5),
+    "the middle of an evaluation": (cross_entropy, "logit_losses", 12, 5),
     "a sample": (Session, "write_sample", 1, 5),
     "a save": (checkpoint, "save", 2, 10),
     "a line of metrics": (RunFolder, "append_metrics", 5, 6),
@@ -111,7 +111,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(
 
 def test_signals_are_handled_as_before_afterwards(tiny_recipe: MakeRecipe, tmp_path: Path):
     before = [signal.getsignal(number) for number in NUMBERS]
-    with interrupted(head, "nats", 2, signal.SIGINT):
+    with interrupted(cross_entropy, "logit_losses", 2, signal.SIGINT):
         start_run(tiny_recipe(), tmp_path, say=quiet)
     assert [signal.getsignal(number) for number in NUMBERS] == before
 
@@ -164,7 +164,7 @@ def test_a_second_signal_ends_at_once(
 def test_a_second_signal_gives_the_terminal_its_cursor_back(tiny_recipe: MakeRecipe, in_tmp: Path):
     ours, theirs = os.openpty()
     words = command_line(tiny_recipe("name=mine"), in_tmp)
-    with interrupted(head, "nats", 4, signal.SIGINT, times=2):
+    with interrupted(cross_entropy, "logit_losses", 4, signal.SIGINT, times=2):
         child = fork(words, Path(os.ttyname(theirs)))
     assert exit_of(child) == 130
     assert os.read(ours, 100_000).endswith(SHOW_CURSOR.replace(b"\n", b"\r\n"))
@@ -201,7 +201,7 @@ def test_sigterm_before_training_leaves_nothing(tiny_recipe: MakeRecipe, in_tmp:
 def test_ctrl_c_while_resuming_changes_nothing(
     tiny_recipe: MakeRecipe, in_tmp: Path, capfd: pytest.CaptureFixture[str]
 ):
-    with interrupted(head, "nats", 4, signal.SIGTERM):
+    with interrupted(cross_entropy, "logit_losses", 4, signal.SIGTERM):
         path = start_run(tiny_recipe("name=mine"), in_tmp, say=quiet).run.path
     before = {file: file.read_bytes() for file in path.rglob("*.json*")}
     with interrupted(corpus, "tokenize", 1, signal.SIGINT):

@@ -22,11 +22,13 @@ def bench_generation(
     tell: Tell,
     tokens: int,
     batches: Sequence[int],
+    forms: Sequence[str] = (),
 ) -> Record:
     """Measure models as they are initialised, which write as fast as trained ones.
 
-    Each arm writes `tokens` tokens of as many texts at once as each of `batches` says. The context
-    is made long enough for them, since who has learned positions cannot go beyond it.
+    Each arm writes `tokens` tokens of as many texts at once as each of `batches` says. `forms`: of
+    weights (bf16, int8), in which the first recipe is measured too. The context is made long enough
+    for them, since who has learned positions cannot go beyond it.
     """
     peers.check()
     targets, common = split(words, "shakespeare")
@@ -40,6 +42,9 @@ def bench_generation(
             for target, recipe in recipes.items():
                 vocab = {"vocab_size": recipe.resolved().model.vocab_size}
                 field.add(Arm(target + many, "gptlab", job_of(recipe) | text | vocab))
+            for form in forms:
+                job = job_of(recipes[targets[0]]) | text | {"vocab_size": model.vocab_size}
+                field.add(Arm(form + many, "gptlab", job | {"quantize": form}))
             if peers.names:
                 job = sizes(recipes[targets[0]]) | text | {"vocab_size": model.vocab_size}
                 for name in peers.names:

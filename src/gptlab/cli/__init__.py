@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from gptlab.cli import (
     bench,
+    comparing,
     exchange,
     looking,
     prepared_data,
@@ -24,6 +25,7 @@ from gptlab.cli._verb import app, say
 
 FILES = (
     training,
+    comparing,
     looking,
     writing,
     prepared_data,

@@ -87,6 +87,9 @@ def bench_generate(
     against: Against = "",
     tokens: Annotated[int, typer.Option(min=1, help="How many each text has.")] = 500,
     batch: Annotated[str, typer.Option(help="How many texts at once: 1, or 32,1.")] = "1",
+    quantize: Annotated[
+        str, typer.Option(help="Forms of weights to measure beside: none, bf16, int8, with commas.")
+    ] = "",
     rounds: Rounds = 7,
     seconds: Seconds = 3.0,
     threads: Threads = None,
@@ -98,13 +101,16 @@ def bench_generate(
     """Writing: tokens per second."""
     from gptlab.bench.generation import bench_generation
 
+    forms = [form for form in quantize.split(",") if form]
     peers, plan, batches = (
         _peers(against, nanogpt),
         _plan(rounds, seconds),
         _numbers(batch, "batch"),
     )
     _bench(
-        lambda tell: bench_generation(words or [], peers, plan, threads, tell, tokens, batches),
+        lambda tell: bench_generation(
+            words or [], peers, plan, threads, tell, tokens, batches, forms
+        ),
         json,
         plot,
         markdown,

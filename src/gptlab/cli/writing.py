@@ -1,11 +1,16 @@
 """`gptlab generate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptlab.cli._verb import verb
+from gptlab.cli._verb import say, verb
+
+VALIDATED = 8_192  # tokens that show what quantization costs: some seconds of a large model
+
+if TYPE_CHECKING:
+    from gptlab.generate import LanguageModel
 
 
 @verb
@@ -24,11 +29,19 @@ def generate(
     samples: Annotated[int, typer.Option("--samples", "-n", help="How many texts.")] = 1,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    quantize: Annotated[
+        str | None, typer.Option(help="Weights as int8, bf16 or none (default: what pays).")
+    ] = None,
+    speculate: Annotated[
+        int | None, typer.Option(help="Guess so many tokens at once; needs --temperature=0.")
+    ] = None,
 ) -> None:
     """Let a trained model write."""
     from gptlab.generate import load
 
-    model = load(run, checkpoint, device)
+    model = load(run, checkpoint, device, "auto" if quantize is None else "none")
+    if quantize is not None:
+        _quantize(model, quantize)
     options: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -37,6 +50,7 @@ def generate(
         "min_p": min_p,
         "stop": tuple(stop or ()),
         "seed": seed,
+        "speculate": speculate,
     }
     if samples == 1:
         pieces = model.stream(prompt, **options)
@@ -48,3 +62,37 @@ def generate(
         return
     for number, text in enumerate(model.generate(prompt, n=samples, **options), 1):
         print(f"--- sample {number}\n{prompt}{text}\n")
+
+
+def _quantize(model: "LanguageModel", to: str) -> None:
+    """Make weights smaller, and say what that costs on the run's own validation text."""
+    from gptlab.evaluate.validation import bits_per_byte, validation_loss
+    from gptlab.generate import quantization
+    from gptlab.train.recipe import Recipe
+
+    gpt = model.model
+    to, size = quantization.choose(to, gpt), quantization.n_parameters(gpt)
+    if to == "none":
+        return
+    if size < quantization.PAYS_FROM:
+        say(f"{to} gains nothing at {size / 1e6:.1f} million parameters; it does from 20 on")
+    try:
+        corpus = Recipe.parse(model.config).data.tokenize(model.tokenizer)
+    except (ValueError, OSError) as error:
+        quantization.quantize(gpt, to)
+        say(f"{to}: its loss is not known, the run's text cannot be read ({error})")
+        return
+    val, n_bytes = corpus.val[:VALIDATED], corpus.val_bytes
+    n_bytes = n_bytes * (len(val) - 1) / (len(corpus.val) - 1)  # of the part that is scored
+
+    def bits() -> float:
+        loss = validation_loss(gpt, val)
+        assert loss is not None
+        return bits_per_byte(loss, len(val) - 1, n_bytes)
+
+    full = bits()
+    quantization.quantize(gpt, to)
+    say(
+        f"{to}: {bits():.4f} bits per byte instead of {full:.4f}, on the first {len(val):,} tokens "
+        "of the run's validation text"
+    )

@@ -66,7 +66,7 @@ def _rows_at_once(T: int, vocab_size: int, device: str) -> int:
     return max(1, (min(tokens, TOKENS_AT_ONCE) if device == "cpu" else tokens) // T)
 
 
-def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
+def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: float) -> float:
     """Convert a loss to bits per byte of text, which no tokenizer can flatter."""
     return nats_per_token * n_tokens / n_bytes / math.log(2)
 

@@ -3,13 +3,14 @@
 N samples, V vocabulary of the tokenizer (the model's may be larger: a padded one).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from gptlab.generate.generator import generate_tokens
 from gptlab.generate.sampling import Sampler
+from gptlab.generate.speculation import check_speculation, speculate_tokens
 from gptlab.generate.text import TextStream
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer import Encoder
@@ -35,6 +36,7 @@ class LanguageModel:
         stop: str | Sequence[str] = (),
         seed: int | None = None,
         n: int = 1,
+        speculate: int | None = None,
     ) -> str | list[str]:
         """Continue the prompt; return the new text, or a list of n texts for n > 1.
 
@@ -43,16 +45,17 @@ class LanguageModel:
         at the end-of-text token. An empty prompt stands for the end-of-text token, if the tokenizer
         has one, else for a newline, if it knows that, else for its first token. What the tokenizer
         puts before every text comes first. For temperature, top_k, top_p, min_p and seed see
-        `Sampler`; for texts longer than the context, `generator.py`.
-        Raises ValueError for a setting out of range, a prompt longer than the context, and a
-        character that the tokenizer has never seen.
+        `Sampler`; for texts longer than the context, `generator.py`. `speculate`: guess up to so
+        many tokens at once, for a single text at temperature 0 (`speculation.py`).
+        Raises ValueError for a setting out of range, a prompt longer than the context, a
+        character that the tokenizer has never seen, and a model that cannot take guesses back.
         """
         sampler = Sampler(temperature, top_k, top_p, min_p, seed)
         if n < 1:
             raise ValueError(f"--samples={n} must be at least 1")
         prompts = [prompt] if isinstance(prompt, str) else prompt
         rows = [each for each in prompts for _ in range(n)]
-        pieces = list(self._pieces(rows, max_tokens, sampler, stop)) if rows else []
+        pieces = list(self._pieces(rows, max_tokens, sampler, stop, speculate)) if rows else []
         texts = ["".join(pieces_of_one) for pieces_of_one in zip(*pieces, strict=True)]
         return texts[0] if isinstance(prompt, str) and n == 1 else texts
 
@@ -66,16 +69,23 @@ class LanguageModel:
         min_p: float | None = None,
         stop: str | Sequence[str] = (),
         seed: int | None = None,
+        speculate: int | None = None,
     ) -> Iterator[str]:
         """Continue the prompt as `generate` does; yield the text as it comes, in whole characters.
 
         Settings are checked at the call, not at the first piece.
         """
         sampler = Sampler(temperature, top_k, top_p, min_p, seed)
-        return (piece for (piece,) in self._pieces([prompt], max_tokens, sampler, stop) if piece)
+        pieces = self._pieces([prompt], max_tokens, sampler, stop, speculate)
+        return (piece for (piece,) in pieces if piece)
 
     def _pieces(
-        self, prompts: list[str], max_tokens: int, sampler: Sampler, stop: str | Sequence[str]
+        self,
+        prompts: list[str],
+        max_tokens: int,
+        sampler: Sampler,
+        stop: str | Sequence[str],
+        speculate: int | None,
     ) -> Iterator[list[str]]:
         """Check the settings; iterate over what each token adds to the text of each prompt."""
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
@@ -87,7 +97,11 @@ class LanguageModel:
             return sampler(logits_NV[:, :V])
 
         ids = [self._prompt_ids(prompt) for prompt in prompts]
-        tokens = generate_tokens(self.model, ids, max_tokens, sample)
+        if speculate is None:
+            tokens = generate_tokens(self.model, ids, max_tokens, sample)
+        else:
+            check_speculation(self.model, speculate, len(ids), sampler.temperature)
+            tokens = speculate_tokens(self.model, ids[0], max_tokens, sample, speculate)
         return _assemble(tokens, [TextStream(self.tokenizer, stops) for _ in prompts])
 
     def _prompt_ids(self, prompt: str) -> list[int]:
@@ -104,9 +118,17 @@ class LanguageModel:
             return [0]
 
 
-def _assemble(tokens: Iterator[Tensor], texts: list[TextStream]) -> Iterator[list[str]]:
-    for ids_N in tokens:
+def _assemble(
+    tokens: Generator[Tensor, Sequence[bool] | None, None], texts: list[TextStream]
+) -> Iterator[list[str]]:
+    ids_N = next(tokens, None)
+    while ids_N is not None:
         yield [text.push(token) for text, token in zip(texts, ids_N.tolist(), strict=True)]
-        if all(text.done for text in texts):
-            return
+        done = [text.done for text in texts]
+        if all(done):
+            return tokens.close()
+        try:
+            ids_N = tokens.send(done)
+        except StopIteration:
+            break
     yield [text.close() for text in texts]

@@ -8,6 +8,7 @@ import torch
 
 from gptlab import machine
 from gptlab.config import Config
+from gptlab.generate import quantization
 from gptlab.generate.language_model import LanguageModel
 from gptlab.model.gpt import GPT, Model
 from gptlab.model.weights import fit_weights
@@ -23,14 +24,18 @@ class Saved(Config):
     tokenizer: Tokenizer
 
 
-def load(path: str | Path, checkpoint: str = "last", device: str = "auto") -> LanguageModel:
+def load(
+    path: str | Path, checkpoint: str = "last", device: str = "auto", quantize: str = "auto"
+) -> LanguageModel:
     """Open a run folder as a model that writes text.
 
     checkpoint: `last`, `best` (the lowest validation loss of those that exist) or a step's number.
     device: `auto` takes a GPU by CUDA if there is one, else the CPU; or cpu, cuda, mps.
+    quantize: `none`, `bf16` or `int8`, the form of the weights of products, on a CPU only; `auto`
+    takes bf16 for large models where that is faster.
     Warns of damaged checkpoints that `last` passes over. Raises ValueError for a folder without a
     run, a tokenizer that is not the run's, a checkpoint that is missing, damaged or of another
-    architecture, and a device that this machine does not have.
+    architecture, a device that this machine does not have, and `quantize` elsewhere.
     """
     place = machine.choose_device(device, "--device")
     run = RunFolder.open(path)
@@ -44,7 +49,9 @@ def load(path: str | Path, checkpoint: str = "last", device: str = "auto") -> La
     fit_weights(model, saved.tensors["model"], str(saved.path), assign=True)
     left = [x.shape for x in chain(model.parameters(), model.buffers()) if x.is_meta]
     assert not left, f"tensors without values: {left}"
-    return LanguageModel(model.to(place).eval(), tokenizer, tree)
+    model = model.to(place).eval()
+    quantization.quantize(model, quantization.choose(quantize, model))
+    return LanguageModel(model, tokenizer, tree)
 
 
 def find_checkpoint(run: RunFolder, which: str) -> Path:

@@ -28,7 +28,7 @@ def export_run(run: Path, target: Path, checkpoint: str = "last") -> Family:
         raise ValueError(f"{target} exists already; choose a new folder")
     if os.path.lexists(target.parent) and not target.parent.is_dir():
         raise ValueError(f"{target} cannot be made: {target.parent} is not a folder")
-    trained = load(run, checkpoint, device="cpu")
+    trained = load(run, checkpoint, device="cpu", quantize="none")
     model = Exported.parse({"model": trained.config["model"]}).model
     family, config = choose_family(model)
     tokens = describe_tokenizer(trained.tokenizer)

@@ -15,7 +15,12 @@ from torch import Tensor, cat
 from torch.nn.functional import pad
 
 from gptlab.kernels.places import Places, visible
-from gptlab.kernels.softmax import Scoring, softmax_attention
+from gptlab.kernels.softmax import (
+    Scoring,
+    attend_in_blocks,
+    attends_in_blocks,
+    softmax_attention,
+)
 
 BAND = 128  # queries that share a band of keys: smaller wastes calls, larger wastes masked scores
 
@@ -40,8 +45,6 @@ def attend(
     """Attend from queries to keys and values; heads are grouped, never expanded.
 
     keys: where the keys stand; None means that they are those of the queries' own tokens.
-    For a single query (T = 1) of a row that is one text every given key must be visible, but for
-    chunks, which caches guarantee.
     bias: maps distances (..., T, S) to what is added to the scores (..., H, T, S); layers with an
     equal one share their masks, as far as they see the same keys.
     scale: multiplies the scores; None means E^-0.5. softcap: bounds them, before bias and mask, by
@@ -52,12 +55,13 @@ def attend(
     if keys is None and queries.documents_BT is None and chunk is not None and chunk >= T:
         chunk = None  # a text from its start, within the first chunk
     is_plain = bias is None and chunk is None and queries.documents_BT is None
+    if is_plain and keys is None and attends_in_blocks(q_BHTE, scoring):
+        return attend_in_blocks(q_BHTE, k_BKSE, v_BKSE, scoring.scale, window)
     reach = window or chunk or T
     if keys is None and reach < T:
         return _attend_in_bands(q_BHTE, k_BKSE, v_BKSE, queries, window, chunk, bias, scoring)
-    if is_plain and (keys is None or T == 1):
-        causal = keys is None
-        return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=causal)
+    if is_plain and keys is None:
+        return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=True)
     mask = _mask(queries, keys, window, chunk, bias, q_BHTE.dtype)
     return softmax_attention(q_BHTE, k_BKSE, v_BKSE, mask, scoring)
 
@@ -79,12 +83,10 @@ def _mask(
     bias: Bias | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Build a mask, or find what another layer has built for the same tokens."""
-    if keys is not None:
-        return _build_mask(queries, keys, window, chunk, bias, dtype)
+    """Build a mask, or find what another layer has built for the same places."""
     return queries.once(
-        ("mask", window, chunk, bias, dtype),
-        lambda: _build_mask(queries, queries, window, chunk, bias, dtype),
+        ("mask", keys, window, chunk, bias, dtype),
+        lambda: _build_mask(queries, keys or queries, window, chunk, bias, dtype),
     )
 
 

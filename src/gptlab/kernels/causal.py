@@ -1,75 +1,113 @@
-"""Causal attention in blocks of queries, for bfloat16 on a CPU.
+"""Causal attention in blocks of queries, for CPUs.
 
-Block after block, queries meet the keys up to their own end only: half of the scores of a long text
-are never computed, and a block's scores stay in the cache. The gradient is written out, from the
-saved weights.
+Block after block, queries meet the keys that one of them may see, and no others: half of the scores
+of a long text are never computed, with a window nearly all are not, and a block's scores stay in
+the processor's cache. The gradient is written out. It wants the weights again: those of short texts
+are kept, those of long ones are computed anew, so that memory grows with T alone.
 
 R rows (a text's key/value head), G query heads of a group, T tokens, E d_head, F width of values,
-C queries of a block, S keys up to its end.
+C queries of a block, X = G C, S keys that it meets.
 """
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 BLOCK = 256  # of 1,024 tokens: a third less time than without blocks; less is more calls
+KEPT_SCORES = 2**20  # of a head: up to so many weights are kept for the gradient
 
 
-def causal_attention(q_RGTE: Tensor, k_RTE: Tensor, v_RTF: Tensor, scale: float) -> Tensor:
-    """Attend from every query to the keys up to its own place; gives y_RGTF."""
-    return CausalAttention.apply(q_RGTE, k_RTE, v_RTF, scale)
+def causal_attention(
+    q_RGTE: Tensor, k_RTE: Tensor, v_RTF: Tensor, scale: float, window: int | None = None
+) -> Tensor:
+    """Attend from every query to the last `window` keys up to its own place; gives y_RGTF."""
+    return CausalAttention.apply(q_RGTE, k_RTE, v_RTF, scale, window)
+
+
+class Block(NamedTuple):
+    """Queries from `start` to `end`, which see no key before `first`."""
+
+    first: int
+    start: int
+    end: int
 
 
 class CausalAttention(Function):
     @staticmethod
-    def forward(ctx: Any, q_RGTE: Tensor, k_RTE: Tensor, v_RTF: Tensor, scale: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        q_RGTE: Tensor,
+        k_RTE: Tensor,
+        v_RTF: Tensor,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        T = q_RGTE.shape[2]
         y_RGTF = q_RGTE.new_empty(*q_RGTE.shape[:3], v_RTF.shape[-1])
-        k_RET = k_RTE.transpose(1, 2)
         weights = []
-        for start, end in _blocks(q_RGTE.shape[2]):
-            scores_RGCS = _product(_rows(q_RGTE, start, end), k_RET[..., :end], scale)
-            scores_RGCS = scores_RGCS.unflatten(1, (-1, end - start))
-            scores_RGCS[..., start:] += _future(end - start, q_RGTE)
-            weights_RXS = scores_RGCS.softmax(-1).flatten(1, 2)
-            _write(y_RGTF, start, end, weights_RXS @ v_RTF[:, :end])
-            weights.append(weights_RXS)
-        ctx.save_for_backward(q_RGTE, k_RTE, v_RTF, *weights)
-        ctx.scale = scale
+        for block in _blocks(T, window):
+            w_RXS = _weights(q_RGTE, k_RTE, block, scale, window)
+            _write(y_RGTF, block, w_RXS @ v_RTF[:, block.first : block.end])
+            weights.append(w_RXS)
+        is_short = T * min(T, window or T) <= KEPT_SCORES
+        ctx.save_for_backward(q_RGTE, k_RTE, v_RTF, *(weights if is_short else ()))
+        ctx.scale, ctx.window = scale, window
         return y_RGTF
 
     @staticmethod
-    def backward(ctx: Any, dy_RGTF: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        q_RGTE, k_RTE, v_RTF, *weights = ctx.saved_tensors
+    def backward(ctx: Any, dy_RGTF: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        q_RGTE, k_RTE, v_RTF, *kept = ctx.saved_tensors
         dq_RGTE = torch.empty_like(q_RGTE, memory_format=torch.contiguous_format)
         dk_RTE, dv_RTF = torch.zeros_like(k_RTE), torch.zeros_like(v_RTF)
-        v_RFT = v_RTF.transpose(1, 2)
-        for (start, end), w_RXS in zip(_blocks(q_RGTE.shape[2]), weights, strict=True):
-            dy_RXF = _rows(dy_RGTF, start, end)
-            dv_RTF[:, :end].baddbmm_(w_RXS.transpose(1, 2), dy_RXF)
-            dw_RXS = dy_RXF @ v_RFT[..., :end]
+        for number, block in enumerate(_blocks(q_RGTE.shape[2], ctx.window)):
+            keys = slice(block.first, block.end)
+            again = not kept
+            w_RXS = _weights(q_RGTE, k_RTE, block, ctx.scale, ctx.window) if again else kept[number]
+            dy_RXF, q_RXE = _rows(dy_RGTF, block), _rows(q_RGTE, block)
+            dv_RTF[:, keys].baddbmm_(w_RXS.transpose(1, 2), dy_RXF)
+            dw_RXS = dy_RXF @ v_RTF[:, keys].transpose(1, 2)
             ds_RXS = torch._softmax_backward_data(dw_RXS, w_RXS, -1, w_RXS.dtype)
-            _write(dq_RGTE, start, end, _product(ds_RXS, k_RTE[:, :end], ctx.scale))
-            q_RXE = _rows(q_RGTE, start, end)
-            dk_RTE[:, :end].baddbmm_(ds_RXS.transpose(1, 2), q_RXE, alpha=ctx.scale)
-        return dq_RGTE, dk_RTE, dv_RTF, None
+            _write(dq_RGTE, block, _product(ds_RXS, k_RTE[:, keys], ctx.scale))
+            dk_RTE[:, keys].baddbmm_(ds_RXS.transpose(1, 2), q_RXE, alpha=ctx.scale)
+        return dq_RGTE, dk_RTE, dv_RTF, None, None
 
 
-def _blocks(T: int) -> Iterator[tuple[int, int]]:
-    """Cut T queries into blocks, as (start, end)."""
-    return ((start, min(start + BLOCK, T)) for start in range(0, T, BLOCK))
+def _weights(
+    q_RGTE: Tensor, k_RTE: Tensor, block: Block, scale: float, window: int | None
+) -> Tensor:
+    """Compute the weights of a block's queries, w_RXS."""
+    first, start, end = block
+    k_RES = k_RTE[:, first:end].transpose(1, 2)
+    scores_RXS = _product(_rows(q_RGTE, block), k_RES, scale)
+    scores_RGCS = scores_RXS.unflatten(1, (-1, end - start))
+    scores_RGCS[..., start - first :] += _hidden(end - start, q_RGTE).triu_(1)
+    if window and end - first > window:  # its last query does not see its first key
+        n = end - first - window
+        ahead = start + 1 - window - first  # by how much the first query's window begins later
+        scores_RGCS[..., :n] += _hidden(end - start, q_RGTE, n).tril_(ahead - 1)
+    return scores_RGCS.softmax(-1).flatten(1, 2)
 
 
-def _rows(x_RGTE: Tensor, start: int, end: int) -> Tensor:
+def _blocks(T: int, window: int | None) -> Iterator[Block]:
+    """Cut T queries into blocks."""
+    reach = window or T
+    return (
+        Block(max(0, start + 1 - reach), start, min(start + BLOCK, T))
+        for start in range(0, T, BLOCK)
+    )
+
+
+def _rows(x_RGTE: Tensor, block: Block) -> Tensor:
     """Make the queries of a block, of all heads of a group, the rows of one product."""
-    return x_RGTE[:, :, start:end].flatten(1, 2)
+    return x_RGTE[:, :, block.start : block.end].flatten(1, 2)
 
 
-def _write(x_RGTE: Tensor, start: int, end: int, rows_RXE: Tensor) -> None:
-    x_RGTE[:, :, start:end] = rows_RXE.unflatten(1, (-1, end - start))
+def _write(x_RGTE: Tensor, block: Block, rows_RXE: Tensor) -> None:
+    x_RGTE[:, :, block.start : block.end] = rows_RXE.unflatten(1, (-1, block.end - block.start))
 
 
 def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
@@ -77,6 +115,6 @@ def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
     return torch.baddbmm(a.new_zeros(1), a, b, beta=0, alpha=scale)
 
 
-def _future(C: int, like: Tensor) -> Tensor:
-    """What hides the later ones of C tokens from each, added to the scores."""
-    return torch.full((C, C), -math.inf, dtype=like.dtype, device=like.device).triu_(1)
+def _hidden(C: int, like: Tensor, n_keys: int | None = None) -> Tensor:
+    """What hides a key when it is added to its score, for C queries."""
+    return torch.full((C, n_keys or C), -math.inf, dtype=like.dtype, device=like.device)

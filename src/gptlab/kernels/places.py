@@ -15,7 +15,7 @@ V = TypeVar("V")
 NOWHERE = 2**30  # the position of a filler: after all others, so that nothing sees it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Places:
     """The places of some tokens of every row.
 
@@ -27,7 +27,7 @@ class Places:
 
     positions_BT: Tensor
     documents_BT: Tensor | None = None
-    _derived: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _derived: dict[Any, Any] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
     def counted(cls, start: int, stop: int, device: torch.device | None = None) -> "Places":
@@ -53,6 +53,26 @@ class Places:
         if self.documents_BT is None or other.documents_BT is None:
             return Places(positions_BT)
         return Places(positions_BT, _join(self.documents_BT, other.documents_BT))
+
+    def held(self, size: int, before: bool = False) -> "Places":
+        """What stands in a memory of so many slots, each token in slot `position % size`.
+
+        Once these tokens are written, or before they are; NOWHERE where nothing is.
+        """
+        return self.once(("held", size, before), lambda: self._held(size, before))
+
+    def _held(self, size: int, before: bool) -> "Places":
+        last_B1 = self.positions_BT[:, :1] - 1 if before else self.positions_BT[:, -1:]
+        slot_S = torch.arange(size, device=last_B1.device)
+        position_BS = last_B1 - (last_B1 - slot_S) % size
+        return Places(position_BS.where(position_BS >= 0, NOWHERE))
+
+    def replaced(self, slots_T: Tensor, other: "Places") -> "Places":
+        """These places, with others in some of the slots."""
+        positions_BS = _put(self.positions_BT, slots_T, other.positions_BT)
+        if self.documents_BT is None or other.documents_BT is None:
+            return Places(positions_BS)
+        return Places(positions_BS, _put(self.documents_BT, slots_T, other.documents_BT))
 
     def filled_up(self, before: int, after: int) -> "Places":
         """Add fillers, which are a document of their own that no other token sees."""
@@ -104,3 +124,7 @@ def sees(
 def _join(a_BS: Tensor, b_BT: Tensor) -> Tensor:
     B = max(len(a_BS), len(b_BT))
     return torch.cat([a_BS.expand(B, -1), b_BT.expand(B, -1)], dim=1)
+
+
+def _put(x_BS: Tensor, slots_T: Tensor, new_BT: Tensor) -> Tensor:
+    return x_BS.index_copy(1, slots_T, new_BT.expand(len(x_BS), -1))

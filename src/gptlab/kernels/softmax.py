@@ -46,9 +46,6 @@ def softmax_attention(
     is_short = q_BHTE.shape[2] * k_BKSE.shape[2] <= PLAIN_SCORES
     is_boolean = mask is None or mask.dtype == torch.bool  # a bias needs float32 scores
     is_cpu_bf16 = q_BHTE.device.type == "cpu" and q_BHTE.dtype == torch.bfloat16
-    is_simple = scoring.softcap is None and scoring.sinks_H is None and scoring.dropout == 0
-    if causal and is_cpu_bf16 and is_short and is_simple and not torch.compiler.is_compiling():
-        return _attend_in_blocks(q_BHTE, k_BKSE, v_BKSE, scoring.scale)
     if scoring.softcap is not None or (is_cpu_bf16 and is_short and is_boolean):
         return _attend_plainly(q_BHTE, k_BKSE, v_BKSE, mask, scoring, causal)
     if scoring.sinks_H is not None:
@@ -56,10 +53,20 @@ def softmax_attention(
     return _attend_fused(q_BHTE, k_BKSE, v_BKSE, mask, scoring, causal)
 
 
-def _attend_in_blocks(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, scale: float) -> Tensor:
+def attends_in_blocks(q_BHTE: Tensor, scoring: Scoring) -> bool:
+    """Tell whether `attend_in_blocks` computes this, and faster than torch's own kernels."""
+    is_simple = scoring.softcap is None and scoring.sinks_H is None and scoring.dropout == 0
+    is_cpu_bf16 = q_BHTE.device.type == "cpu" and q_BHTE.dtype == torch.bfloat16
+    return is_simple and is_cpu_bf16 and not torch.compiler.is_compiling()
+
+
+def attend_in_blocks(
+    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, scale: float, window: int | None
+) -> Tensor:
+    """Attend from every token to those up to itself, within a window if there is one."""
     K = k_BKTE.shape[1]
     q_RGTE = q_BHTE.unflatten(1, (K, -1)).flatten(0, 1)
-    y_RGTE = causal_attention(q_RGTE, k_BKTE.flatten(0, 1), v_BKTE.flatten(0, 1), scale)
+    y_RGTE = causal_attention(q_RGTE, k_BKTE.flatten(0, 1), v_BKTE.flatten(0, 1), scale, window)
     return y_RGTE.unflatten(0, (-1, K)).flatten(1, 2)
 
 

@@ -93,6 +93,7 @@ class GPT(nn.Module):
         self.head.scale *= model.initialization.logit_factor(model.d_model)
         model.initialization.assign(self, self.blocks, model.d_model)
         self.hold = model.initialization.hold
+        self.modules_after_step = [each for each in self.modules() if isinstance(each, AfterStep)]
 
     def forward(
         self, tokens_BT: Tensor, places: Places | None = None, caches: list[Any] | None = None
@@ -145,9 +146,8 @@ class GPT(nn.Module):
     def after_step(self) -> None:
         """Do what parts want done after every step of the optimizer."""
         self.hold(self)
-        for module in self.modules():
-            if isinstance(module, AfterStep):
-                module.after_step()
+        for module in self.modules_after_step:
+            module.after_step()
 
     def new_caches(self, capacity: int) -> list[Any]:
         """Make an empty cache per layer, for texts of at most this many tokens."""

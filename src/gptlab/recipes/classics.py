@@ -36,7 +36,7 @@ def shakespeare() -> Recipe:
             positions=Learned(),
             norm=LayerNorm(bias=False),
             attention=GroupedQuery(n_heads=4),
-            mlp=Gelu(),
+            mlp=Gelu(approximate="none"),
             residual=PreNorm(),
             head=Tied(),
             initialization=GPT2(),

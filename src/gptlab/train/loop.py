@@ -50,8 +50,7 @@ def update(s: Session, portions: Sequence[Portion]) -> Numbers:
         total.backward()
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0) + loss.detach() * portion.share
-    gradients = [p.grad for p in s.model.parameters() if p.grad is not None]
-    sums[GRAD_NORM] = norm = get_total_norm(gradients)
+    sums[GRAD_NORM] = norm = get_total_norm(s.optimizers.gradients())
     s.readings.check(sums, s.step + 1)
     s.optimizers.step(clipping(norm, s.recipe.train.grad_clip), s.readings.broken)
     s.model.after_step()

@@ -29,7 +29,7 @@ def test_the_last_layer_may_be_another_whatever_its_turn(tiny: Tiny, n_layers: i
 def test_each_layer_has_the_cache_its_own_attention_needs(tiny: Tiny):
     attention = {"type": "alternating", "of": [local(3), "grouped_query"]}
     caches = tiny(attention=attention, n_layers=4).build().new_caches(20)
-    assert [cache.capacity for cache in caches] == [3, 20, 3, 20]
+    assert [cache.size for cache in caches] == [3, 20, 3, 20]
 
 
 def test_it_needs_something_to_alternate(tiny: Tiny):

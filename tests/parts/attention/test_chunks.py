@@ -81,7 +81,7 @@ def test_pieces_give_what_a_text_gives_at_once(tiny: Tiny, chunk: int):
         cache = mixer.new_cache(T)
         y_BTD = read(mixer, pieces, cache)
         torch.testing.assert_close(y_BTD, expected_BTD, rtol=0, atol=1e-6)
-        assert cache.capacity == min(chunk, T)
+        assert cache.size == min(chunk, T)
 
 
 @pytest.mark.parametrize("n_padding", [0, 1, 5, 8])

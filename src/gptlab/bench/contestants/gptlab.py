@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from gptlab.bench.contestants._scoring import score
 from gptlab.generate import LanguageModel, load
-from gptlab.parts.head import LogitHead, nats
+from gptlab.kernels.cross_entropy import logit_losses
+from gptlab.parts.head import LogitHead
 from gptlab.tokenizer import Encoder, open_encoder
 from gptlab.train.display import Display
 from gptlab.train.loop import train as run_loop
@@ -71,9 +72,7 @@ def generate(job: dict[str, Any], beat: Any) -> None:
     n, length, rows = job["prompt"], job["tokens"], job["rows"]
     written.tokenizer = Numbered(job["vocab_size"])
     prompts = [" ".join(["1"] * n)] * rows
-    weights = list(written.model.parameters())
-    precision = "bf16" if weights[0].dtype == torch.bfloat16 else "float32"
-    beat.ready(length * rows, parameters=sum(p.numel() for p in weights), precision=precision)
+    beat.ready(length * rows, precision=precision_of(written.model))
     while True:
         texts = written.generate(prompts, max_tokens=length, temperature=0.8, top_k=50)
         assert [len(text.split()) for text in texts] == [length] * rows
@@ -97,9 +96,16 @@ def materialise(head: LogitHead) -> None:
     def losses(x_BTD: Tensor, targets_BT: Tensor, embedding_VD: Tensor) -> dict[str, Tensor]:
         logits_BTV = head(x_BTD, embedding_VD)
         assert logits_BTV.shape[:2] == targets_BT.shape
-        return {"loss": nats(logits_BTV, targets_BT)}
+        return logit_losses(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
     head.losses = losses
+
+
+def precision_of(model: nn.Module) -> str:
+    """The smallest numbers that weights consist of."""
+    kinds = {x.dtype for x in [*model.parameters(), *model.buffers()]}
+    small = {torch.int8: "int8", torch.bfloat16: "bf16"}
+    return next((name for kind, name in small.items() if kind in kinds), "float32")
 
 
 class Numbered(Encoder):
@@ -127,7 +133,7 @@ def _begin(job: dict[str, Any]) -> Session:
 def _saved_and_loaded(job: dict[str, Any]) -> LanguageModel:
     session = _begin(job)
     session.save()
-    return load(session.run.path)
+    return load(session.run.path, quantize=job.get("quantize", "auto"))
 
 
 def _checksum(ids: Sequence[np.ndarray]) -> int:

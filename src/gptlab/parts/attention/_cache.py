@@ -1,32 +1,37 @@
-"""A cache of keys and values: the last `capacity` positions of one layer.
+"""A cache of keys and values: the last `size` positions of one layer.
 
-Grouped heads are kept un-expanded. A windowed layer's cache is a ring of W positions. Every slot
-keeps the place of its token, so that masks never depend on where in the ring a key lies.
+Grouped heads are kept un-expanded. A token at position p stands in slot p % size: a windowed
+layer's cache is a ring of W slots, any other has a slot for every position. So which token a slot
+holds follows from the positions of the newest ones, row by row, and everything that changes from
+token to token is in tensors: a step may be recorded and played back. A text may
+go back to an earlier position and overwrite what came after it, but not in a ring, which forgets.
+A position for which there is no slot is an error of torch's: its index is out of bounds.
 
-B batch, K key/value heads, T new tokens, S remembered tokens, E d_head.
+Rows of several documents, or filled up, stand in the order in which they came, with their places.
+
+B batch, K key/value heads, T new tokens, S slots, E d_head.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gptlab.kernels.places import Places
 
 
 class KeyValueCache:
-    """Memory is taken at the first `append`, in the keys' own type, on their device."""
+    """Memory is taken at the first `append`, in the keys' own type, on their device.
 
-    def __init__(self, capacity: int, is_ring: bool):
-        self.capacity, self.is_ring = capacity, is_ring
-        self.length = 0  # tokens ever appended
+    `reach`: how far the layer looks back; None: to the beginning. `capacity`: of texts.
+    """
+
+    def __init__(self, reach: int | None, capacity: int):
+        self.reach = reach
+        self.is_ring = reach is not None and reach <= capacity
+        self.size = min(reach or capacity, capacity)
+        self.length = 0  # tokens appended, but for those of steps that were played back
         self.keys_BKSE = self.values_BKSE = torch.empty(0)
-        self.places = Places(torch.empty(0))
-
-    @classmethod
-    def reaching(cls, reach: int | None, capacity: int) -> "KeyValueCache":
-        """Make one for layers that look back this far; None: to the beginning."""
-        if reach is None or reach > capacity:
-            return cls(capacity, is_ring=False)
-        return cls(reach, is_ring=True)
+        self.places: Places | None = None  # of rows with documents
 
     def append(
         self, k_BKTE: Tensor, v_BKTE: Tensor, places: Places
@@ -39,46 +44,75 @@ class KeyValueCache:
         if start == 0:
             self._allocate(k_BKTE, v_BKTE, places)
         self.length += T
-        if self.length <= self.capacity:  # nothing is forgotten
-            self._write(slice(start, self.length), k_BKTE, v_BKTE, places)
-            return (k_BKTE, v_BKTE, None) if start == 0 and T > 1 else self._read(self.length)
-        assert self.is_ring, f"{self.length} tokens in a cache of {self.capacity}"
-        if T == 1:
-            slot = start % self.capacity
-            self._write(slice(slot, slot + 1), k_BKTE, v_BKTE, places)
-            return self._read(self.capacity)
-        old_k, old_v, old_places = self._read(min(start, self.capacity))
-        seen = (
-            (k_BKTE, v_BKTE, None)
-            if start == 0
-            else (
-                torch.cat([old_k, k_BKTE], dim=2),
-                torch.cat([old_v, v_BKTE], dim=2),
-                old_places.followed_by(places),
+        seen = (k_BKTE, v_BKTE, None)
+        if start and (T == 1 or not self.is_ring):  # they see what the memory holds with them
+            self._write(k_BKTE, v_BKTE, places)
+            return self.keys_BKSE, self.values_BKSE, self._held(places)
+        if start:  # the first of them see what the last ones overwrite
+            seen = (
+                torch.cat([self.keys_BKSE, k_BKTE], dim=2),
+                torch.cat([self.values_BKSE, v_BKTE], dim=2),
+                self._held_before(places),
             )
-        )
-        kept = min(T, self.capacity)
-        slots = torch.arange(self.length - kept, self.length, device=k_BKTE.device) % self.capacity
-        self._write(slots, k_BKTE[:, :, -kept:], v_BKTE[:, :, -kept:], places[T - kept :])
+        self._write(k_BKTE[:, :, -self.size :], v_BKTE[:, :, -self.size :], places[-self.size :])
         return seen
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether a text may go back to any earlier position."""
+        return not self.is_ring
+
+    def resize(self, capacity: int) -> None:
+        """Make room for longer texts; a ring never needs any."""
+        if self.is_ring:
+            return
+        larger = KeyValueCache(self.reach, capacity)
+        n_more = larger.size - self.size
+        self.keys_BKSE = pad(self.keys_BKSE, (0, 0, 0, n_more))
+        self.values_BKSE = pad(self.values_BKSE, (0, 0, 0, n_more))
+        self.size, self.is_ring = larger.size, larger.is_ring
 
     def _allocate(self, k_BKTE: Tensor, v_BKTE: Tensor, places: Places) -> None:
         B, K, _, E = k_BKTE.shape
-        self.keys_BKSE = k_BKTE.new_empty(B, K, self.capacity, E)
-        self.values_BKSE = v_BKTE.new_empty(B, K, self.capacity, v_BKTE.shape[-1])
-        self.places = places.map(lambda x_BT: x_BT.new_empty(len(x_BT), self.capacity))
+        self.keys_BKSE = k_BKTE.new_zeros(B, K, self.size, E)
+        self.values_BKSE = v_BKTE.new_zeros(B, K, self.size, v_BKTE.shape[-1])
+        if places.documents_BT is not None:
+            self.places = places[:0].filled_up(0, self.size)
 
-    def _write(self, slots: slice | Tensor, k: Tensor, v: Tensor, places: Places) -> None:
-        self.keys_BKSE[:, :, slots] = k
-        self.values_BKSE[:, :, slots] = v
-        self.places.positions_BT[:, slots] = places.positions_BT
-        if self.places.documents_BT is not None:
-            assert places.documents_BT is not None, "these rows have documents"
-            self.places.documents_BT[:, slots] = places.documents_BT
+    def _held(self, places: Places) -> Places:
+        if self.places is not None:
+            return self.places
+        if self.is_ring:
+            return places.held(self.size)
+        device = self.keys_BKSE.device  # what no token has written yet comes after all of them
+        return places.once(("slots", self.size), lambda: Places.counted(0, self.size, device))
 
-    def _read(self, length: int) -> tuple[Tensor, Tensor, Places]:
-        return (
-            self.keys_BKSE[:, :, :length],
-            self.values_BKSE[:, :, :length],
-            self.places[:length],
+    def _held_before(self, places: Places) -> Places:
+        if self.places is not None:
+            return self.places.followed_by(places)
+        return places.once(
+            ("before", self.size),
+            lambda: places.held(self.size, before=True).followed_by(places),
         )
+
+    def _write(self, k_BKTE: Tensor, v_BKTE: Tensor, places: Places) -> None:
+        slots_BT = self._slots(places)
+        if len(slots_BT) == 1:
+            self.keys_BKSE.index_copy_(2, slots_BT[0], k_BKTE)
+            self.values_BKSE.index_copy_(2, slots_BT[0], v_BKTE)
+        else:
+            slots_B1T1 = slots_BT[:, None, :, None]
+            self.keys_BKSE.scatter_(2, slots_B1T1.expand_as(k_BKTE), k_BKTE)
+            self.values_BKSE.scatter_(2, slots_B1T1.expand_as(v_BKTE), v_BKTE)
+
+    def _slots(self, places: Places) -> Tensor:
+        if self.places is None:
+            if not self.is_ring:
+                return places.positions_BT
+            return places.once(("ring", self.size), lambda: places.positions_BT % self.size)
+        T = places.positions_BT.shape[1]
+        slots_T = torch.arange(self.length - T, self.length, device=self.keys_BKSE.device)
+        if self.is_ring:
+            slots_T = slots_T % self.size
+        self.places = self.places.replaced(slots_T, places)
+        return slots_T[None]

@@ -125,7 +125,7 @@ class DifferentialAttention(Mixer):
         return first - second + self.start
 
     def new_cache(self, capacity: int) -> KeyValueCache:
-        return KeyValueCache.reaching(self.window, capacity)
+        return KeyValueCache(self.window, capacity)
 
     def score_flops(self, T: int) -> float:
         """Two maps of scores, and one use of their difference."""

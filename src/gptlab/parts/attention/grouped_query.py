@@ -172,7 +172,7 @@ class GroupedQueryAttention(Mixer):
         return self.hand_on(cache.append(k_BKSE, v_BKSE, context.places), context)
 
     def new_cache(self, capacity: int) -> Any:
-        return KeyValueCache.reaching(self.window or self.chunk, capacity)
+        return KeyValueCache(self.window or self.chunk, capacity)
 
     def score_flops(self, T: int) -> float:
         return 4 * self.n_heads * self.d_head * visible_keys(T, self.window, self.chunk)

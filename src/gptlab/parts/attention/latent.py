@@ -157,7 +157,7 @@ class LatentAttention(Mixer):
         return y_BHTV.transpose(1, 2)
 
     def new_cache(self, capacity: int) -> KeyValueCache:
-        return KeyValueCache.reaching(self.window, capacity)
+        return KeyValueCache(self.window, capacity)
 
     def score_flops(self, T: int) -> float:
         """Of the expanded form, in which texts are learned."""

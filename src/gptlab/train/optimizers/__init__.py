@@ -40,6 +40,10 @@ class OptimizerSet:
         self.parameters = dict(model.named_parameters())
         self.peaks = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
 
+    def gradients(self) -> list[Tensor]:
+        """List the gradients that there are."""
+        return [p.grad for p in self.parameters.values() if p.grad is not None]
+
     def set_lr(self, multiplier: float) -> None:
         """Set every learning rate to this fraction of its peak."""
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):

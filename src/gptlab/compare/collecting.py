@@ -1,0 +1,266 @@
+"""From run folders to `results.json`: numbers are read from the folders, never remembered."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from gptlab.compare import fairness, results
+from gptlab.compare.arms import Arm, reference_of
+from gptlab.compare.budget import TOLERANCE, counts_of
+from gptlab.compare.jobs import Job
+from gptlab.compare.metrics import MeasuredRun, Metric
+from gptlab.compare.study import Study
+from gptlab.compare.tuning import Tuned, tuning_seeds
+from gptlab.model.accounting import cache_bytes
+from gptlab.model.gpt import Model
+from gptlab.model.memory import training_memory
+from gptlab.runs.folder import RunFolder
+from gptlab.train.recipe import Recipe
+
+Draw = Callable[[Model], list[str]]
+NOUNS = {
+    "params": "parameters outside of embeddings and head",
+    "flops": "training FLOPs",
+    "tokens": "training tokens",
+    "time": "seconds of training on this machine",
+}
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """A study that has been run: its arms as they ended up, and all of their runs."""
+
+    study: Study
+    root: Path
+    folder: Path
+    command: str
+    arms: list[Arm]
+    jobs: list[Job]
+    tuned: list[Tuned] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, arm: Arm) -> list[Job]:
+        """Give the reported jobs of an arm."""
+        return [job for job in self.jobs if job.arm is arm]
+
+
+def collect(conducted: Conducted, draw: Draw) -> results.Results:
+    """Write down all that the folders say; comparisons are made of it afterwards."""
+    study, arms = conducted.study, conducted.arms
+    everything = [*conducted.jobs, *(job for tuned in conducted.tuned for job in tuned.jobs)]
+    runs = [run for job in everything if (run := _run(conducted, job)) is not None]
+    of_base = next(arm for arm in arms if arm.reference)
+    return results.Results(
+        name=study.name,
+        command=conducted.command,
+        base=reference_of(study),
+        scales=list(dict.fromkeys(arm.scale for arm in arms)),
+        seeds=list(study.seeds),
+        tuning_seeds=tuning_seeds(study),
+        metrics=[metric_of(metric) for metric in study.metrics],
+        variants=[_variant(study, arm, draw) for arm in arms if arm.scale == of_base.scale],
+        budget=_budget(study, arms),
+        tuning=[tuned.curve for tuned in conducted.tuned],
+        runs=runs,
+        costs=[_cost(arm, runs) for arm in arms],
+        comparisons=[],
+        findings=[finding for arm in arms for finding in _findings(conducted, arm)],
+        environment=_environment(conducted),
+        notes=[*conducted.notes, *_notes(conducted, runs)],
+    )
+
+
+def metric_of(metric: Metric) -> results.Metric:
+    """Describe a metric."""
+    return results.Metric(
+        name=metric.label,
+        title=metric.title,
+        unit=metric.unit,
+        better=metric.better,
+        scale=metric.scale,
+        margin=metric.margin,
+        margin_source="declared" if metric.margin else "",
+    )
+
+
+def _variant(study: Study, arm: Arm, draw: Draw) -> results.Variant:
+    settings = [setting for name in arm.variants for setting in _settings(study, name)]
+    asked = study.base.override(study.settings)
+    for name in arm.variants:
+        asked = study.changed(asked, name)
+    return results.Variant(
+        name=arm.name,
+        overrides=settings,
+        recipe=asked.to_yaml(),
+        wiring="\n".join(draw(arm.recipe.model)),
+    )
+
+
+def _settings(study: Study, name: str) -> list[str]:
+    variant = study.variants[name]
+    return [f"the recipe {variant.name}"] if isinstance(variant, Recipe) else list(variant)
+
+
+def _budget(study: Study, arms: Sequence[Arm]) -> results.Budget:
+    matches = [
+        results.Match(
+            variant=arm.name,
+            scale=arm.scale,
+            target=arm.matched.target,
+            reached=arm.matched.reached,
+            changed={path: value for path, _, value in arm.matched.changes},
+        )
+        for arm in arms
+        if arm.matched
+    ]
+    text = f"every arm has the same {NOUNS[study.match]}, within {TOLERANCE:.0%}"
+    return results.Budget(axis=study.match, tolerance=TOLERANCE, matches=matches, text=text)
+
+
+def _run(conducted: Conducted, job: Job) -> results.Run | None:
+    """Read a run; None if it has not ended, and nothing is known of why."""
+    root, study = conducted.root, conducted.study
+    path = job.folder(root)
+    state, problem = job.state(root), conducted.failures.get(path.name, "")
+    run = RunFolder(path)
+    if state == "started" and not problem and run.status()["state"] == "failed":
+        problem = run.status()["reason"]
+    if state in ("new", "started") and not problem:
+        return None
+    has_ended = state in ("done", "diverged")
+    measured = MeasuredRun.of(run)
+    return results.Run(
+        variant=job.arm.name,
+        scale=job.arm.scale,
+        seed=job.seed,
+        role=job.role,
+        settings={"optimizer.lr": job.recipe.optimizer.lr} if job.role == "tuning" else {},
+        folder=os.path.relpath(path, conducted.folder),
+        identity=job.identity,
+        state=state if has_ended else "failed",  # pyright: ignore[reportArgumentType]
+        problem=run.status()["reason"] if state == "diverged" else problem,
+        command=f"gptlab train {path / 'config.yaml'} name={job.arm.name.replace('+', '.')}-again",
+        metrics={
+            metric.label: metric.measure(measured) if state == "done" else None
+            for metric in study.metrics
+        }
+        if has_ended
+        else {},
+        curve=_curve(measured, counts_of(job.recipe).flops_per_token),
+    )
+
+
+def _curve(measured: MeasuredRun, flops_per_token: float) -> results.Curve:
+    lines = measured.lines
+    return results.Curve(
+        steps=[line["step"] for line in lines],
+        tokens=[line["tokens"] for line in lines],
+        flops=[line["tokens"] * flops_per_token for line in lines],
+        seconds=[line["seconds"] for line in lines],
+        train_loss=[line["train_loss"] for line in lines],
+        val_loss=[line["val_loss"] for line in lines],
+    )
+
+
+def _cost(arm: Arm, runs: Sequence[results.Run]) -> results.Cost:
+    counts, recipe = counts_of(arm.recipe), arm.recipe
+    curves = [
+        run.curve
+        for run in runs
+        if (run.variant, run.scale, run.role) == (arm.name, arm.scale, "report")
+        and run.state == "done"
+        and run.curve.seconds
+    ]
+    speeds = [curve.tokens[-1] / curve.seconds[-1] for curve in curves if curve.seconds[-1]]
+    return results.Cost(
+        variant=arm.name,
+        scale=arm.scale,
+        parameters=counts.parameters,
+        non_embedding=counts.non_embedding,
+        flops_per_token=counts.flops_per_token,
+        tokens=counts.tokens,
+        tokens_per_second=median(speeds) if speeds else None,
+        peak_memory_bytes=peak_memory(recipe),
+        kv_bytes_per_token=cache_bytes(recipe.model).per_token,
+        seconds=median(curve.seconds[-1] for curve in curves) if curves else None,
+    )
+
+
+def peak_memory(recipe: Recipe) -> int:
+    """Estimate the memory of a training step by playing it through."""
+    return training_memory(
+        recipe.model,
+        recipe.micro_batch_size(),
+        recipe.optimizer.build,
+        accumulate=recipe.batch_size() > recipe.micro_batch_size(),
+        bf16=recipe.train.precision == "bf16",
+    ).peak
+
+
+def _findings(conducted: Conducted, arm: Arm) -> list[results.Finding]:
+    """Compare the folders of an arm with those of its reference, seed by seed."""
+    if arm.reference:
+        return []
+    reference = _reference(conducted, arm)
+    root = conducted.root
+    bases = {job.seed: job for job in conducted.of(reference)}
+    pairs = [
+        (RunFolder(bases[job.seed].folder(root)), RunFolder(job.folder(root)))
+        for job in conducted.of(arm)
+        if all(each.state(root) in ("done", "diverged") for each in (job, bases[job.seed]))
+    ]
+    declared = fairness.declared_by(reference.recipe, arm.recipe)
+    return fairness.differing(arm.name, arm.scale, pairs, declared)
+
+
+def _unmatched(conducted: Conducted, arm: Arm) -> str:
+    """Say in what an arm has more or less than its reference, whatever was matched."""
+    mine, its = counts_of(arm.recipe), counts_of(_reference(conducted, arm).recipe)
+    names = {"params": "non_embedding", "flops": "training_flops", "tokens": "tokens"}
+    shares = {
+        noun: getattr(mine, names[axis]) / getattr(its, names[axis]) - 1
+        for axis, noun in NOUNS.items()
+        if axis in names
+    }
+    unequal = [f"{share:+.1%} {noun}" for noun, share in shares.items() if abs(share) > TOLERANCE]
+    at = f" at {arm.scale}" if arm.scale else ""
+    return f"{arm.name}{at} has {', '.join(unequal)}" if unequal else ""
+
+
+def _reference(conducted: Conducted, arm: Arm) -> Arm:
+    return next(each for each in conducted.arms if each.reference and each.scale == arm.scale)
+
+
+def _environment(conducted: Conducted) -> dict[str, object]:
+    """Tell what the runs ran on: the first one's, since the guard compares all others with it."""
+    for job in conducted.jobs:
+        if job.folder(conducted.root).exists():
+            return RunFolder(job.folder(conducted.root)).environment()
+    return {}
+
+
+def _notes(conducted: Conducted, runs: Sequence[results.Run]) -> list[str]:
+    listed = {run.identity for run in runs}
+    missing = [job.label for job in conducted.jobs if job.identity not in listed]
+    notes = []
+    if missing:
+        notes.append(f"not run yet: {'; '.join(missing)}")
+    if len(conducted.study.seeds) == 1:
+        notes.append("one seed: differences have no interval, and nothing can be concluded")
+    notes += [
+        f"{run.variant}, seed {run.seed} {run.state}: {run.problem}"
+        for run in runs
+        if run.state != "done" and run.role == "report"
+    ]
+    notes += [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]
+    for curve in (tuned.curve for tuned in conducted.tuned):
+        if curve.edge:
+            at = f" at {curve.scale}" if curve.scale else ""
+            notes.append(
+                f"{curve.variant}{at}: the best {curve.setting}, {curve.chosen:g}, is at the edge "
+                "of what was tried: a better one may lie beyond it"
+            )
+    return notes

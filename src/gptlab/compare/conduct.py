@@ -1,0 +1,113 @@
+"""A study from its declaration to its results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptlab import files
+from gptlab.compare import noise
+from gptlab.compare.arms import Arm, arms_of
+from gptlab.compare.budget import counts_of
+from gptlab.compare.collecting import Conducted, Draw, collect
+from gptlab.compare.identity import LENGTH, recipe_identity
+from gptlab.compare.jobs import Job
+from gptlab.compare.judging import judged
+from gptlab.compare.results import NoiseFloor, Results
+from gptlab.compare.runner import Runner
+from gptlab.compare.study import Study
+from gptlab.compare.timing import timed
+from gptlab.compare.tuning import Tuned, tune
+from gptlab.train.session import Say
+
+RESULTS, STUDY = "results.json", "study.yaml"
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and how a study is run. `report_only`: nothing is run, what is there is read."""
+
+    root: Path = Path("runs")
+    studies: Path = Path("studies")
+    jobs: int | None = None
+    ray: str | None = None
+    report_only: bool = False
+    command: str = ""
+
+    def folder(self, study: Study) -> Path:
+        """Give the folder of a study's results."""
+        return self.studies / study.name
+
+    def noise_file(self, recipe: str, identity: str) -> Path:
+        """Name the file of a recipe's noise floor."""
+        return self.studies / "noise" / f"{recipe}-{identity[:LENGTH]}.json"
+
+
+def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
+    """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
+    folder = how.folder(study)
+    arms = arms_for(study, how, say, keep=True)
+    runner = Runner(how.root, folder, say, how.jobs, how.ray)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.replace(folder / STUDY, study.to_yaml().encode())
+
+    def finish(trials: Sequence[Job]) -> None:
+        if how.report_only:
+            _refuse_missing(trials, how.root)
+        else:
+            runner.finish(trials, later=total_flops(report_jobs(study, arms)))
+
+    tuned: list[Tuned] = []
+    if study.tune:
+        tuned = tune(study, study.tune, arms, how.root, finish)
+        arms = [each.arm for each in tuned]
+    jobs = report_jobs(study, arms)
+    if not how.report_only:
+        runner.finish(jobs)
+    notes = _notes_on_time(study, how)
+    conducted = Conducted(
+        study, how.root, folder, how.command, arms, jobs, tuned, runner.failures, notes
+    )
+    results = judged(collect(conducted, draw), noise_of(arms, how))
+    results.save(folder / RESULTS)
+    return results
+
+
+def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
+    """Make the arms; where they get the same time, measure it, and `keep` what was measured."""
+    arms = arms_of(study, say)
+    if study.match == "time":
+        arms = timed(arms, how.folder(study), say, keep)
+    return arms
+
+
+def noise_of(arms: Sequence[Arm], how: How) -> NoiseFloor | None:
+    """Find the noise floor of the reference, if `gptlab noise` has measured it."""
+    arm = next(arm for arm in arms if arm.reference)
+    name = recipe_identity(arm.recipe, arm.facts)
+    return noise.load(how.noise_file(arm.recipe.name, name), name)
+
+
+def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:
+    """Plan the runs that are reported: all arms with one seed, then with the next."""
+    return [Job.of(arm, seed, "report") for seed in study.seeds for arm in arms]
+
+
+def total_flops(jobs: Sequence[Job]) -> float:
+    """Add up what training takes."""
+    return sum(counts_of(job.recipe).training_flops for job in jobs)
+
+
+def _notes_on_time(study: Study, how: How) -> list[str]:
+    names = [metric.label for metric in study.metrics if metric.depends_on_time]
+    if not names or how.jobs == 1:
+        return []
+    return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
+
+
+def _refuse_missing(trials: Sequence[Job], root: Path) -> None:
+    missing = [job.label for job in trials if job.state(root) in ("new", "started")]
+    if missing:
+        raise ValueError(
+            f"--report-only: {len(missing)} runs of tuning have not ended yet ({missing[0]}), so "
+            "that nobody knows with what the others are to be run; run it without --report-only"
+        )

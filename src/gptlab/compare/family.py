@@ -1,0 +1,31 @@
+"""What the comparisons of one metric share."""
+
+import math
+from dataclasses import dataclass
+
+from gptlab.compare.results import Metric, NoiseOfMetric
+from gptlab.compare.statistics import Arm
+
+
+@dataclass(frozen=True)
+class Family:
+    """A metric, the base, and how much may go wrong; in logarithms where ratios are compared.
+
+    `tests`: how many variants are tested. `alpha`: how often one of them may be judged falsely.
+    """
+
+    metric: Metric
+    base: Arm
+    tests: int
+    alpha: float
+    noise: NoiseOfMetric | None
+
+    @property
+    def margin(self) -> float | None:
+        margin = self.metric.margin
+        return math.log(margin) if margin and self.metric.scale == "ratio" else margin
+
+    @property
+    def level(self) -> float:
+        """The share of error that one of the intervals may have, if all are to hold at once."""
+        return self.alpha / self.tests

@@ -1,0 +1,51 @@
+"""From what was measured to verdicts: the comparisons of a study's results."""
+
+from collections.abc import Mapping, Sequence
+
+from gptlab.compare.results import Comparison, Finding, NoiseFloor, Results
+from gptlab.compare.statistics import Arm
+from gptlab.compare.verdict import compare, with_margin
+
+MOST_SHOWN = 3  # differences that a verdict names
+
+
+def judged(results: Results, noise: NoiseFloor | None) -> Results:
+    """Compare every arm with the base of its scale, by every metric."""
+    metrics = [
+        with_margin(metric, arms_by_value(results, metric.name, scale)[results.base], noise)
+        for metric in results.metrics
+        for scale in results.scales[:1]
+    ]
+    comparisons: list[Comparison] = []
+    for metric in metrics:
+        for scale in results.scales:
+            arms = arms_by_value(results, metric.name, scale)
+            refused = refusals([f for f in results.findings if f.scale == scale])
+            comparisons += compare(
+                metric, results.base, arms, refused, noise, results.confidence, scale
+            )
+    update = {"metrics": metrics, "comparisons": comparisons, "noise": noise}
+    return results.model_copy(update=update)
+
+
+def arms_by_value(results: Results, metric: str, scale: str) -> dict[str, Arm]:
+    """Give each arm's values by seed: None where a run has none, nothing where it is missing."""
+    arms: dict[str, dict[int, float | None]] = {each.name: {} for each in results.variants}
+    for run in results.runs:
+        if run.role == "report" and run.scale == scale and run.state != "failed":
+            arms[run.variant][run.seed] = run.metrics[metric]
+    return dict(arms)
+
+
+def refusals(findings: Sequence[Finding]) -> Mapping[str, str]:
+    """Say of each arm that cannot be compared, why."""
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.severity == "refuses":
+            text = f"{finding.what} is {finding.variant_value}, of the base {finding.base_value}"
+            reasons.setdefault(finding.variant, []).append(text)
+    return {
+        name: "; ".join(texts[:MOST_SHOWN])
+        + (f"; and {len(texts) - MOST_SHOWN} more" if len(texts) > MOST_SHOWN else "")
+        for name, texts in reasons.items()
+    }

@@ -1,0 +1,58 @@
+"""Metrics: what is measured of a finished run.
+
+Contract: `measure(measured)` gives a number, or None where the run has none, which counts as the
+worst: it diverged, or never reached what was asked. What is `better`, on which `scale` and in which
+`unit`, a metric says as class variables.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import PositiveFloat
+
+from gptlab.config import Part
+from gptlab.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A finished run; `lines` are those of its metrics, `evaluations` those with a validation."""
+
+    run: RunFolder
+    lines: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, run: RunFolder) -> "MeasuredRun":
+        """Read what a run has written."""
+        lines, _ = run.metrics()
+        return cls(run, lines, [line for line in lines if line.get("val_loss") is not None])
+
+    def at_end(self, name: str) -> float | None:
+        """Give a number of the last evaluation, which is at the end of the schedule."""
+        return self.evaluations[-1][name] if self.evaluations else None
+
+
+class Metric(Part):
+    """The slot `metrics`. `margin`: the largest difference that does not matter; null: the noise.
+
+    `scale`: `ratio` for what is compared by factors. `depends_on_time`: two machines, two values.
+    """
+
+    title: ClassVar[str]
+    unit: ClassVar[str]
+    better: ClassVar[Literal["lower", "higher"]] = "lower"
+    scale: ClassVar[Literal["difference", "ratio"]] = "difference"
+    depends_on_time: ClassVar[bool] = False
+
+    margin: PositiveFloat | None = None
+
+    @abstractmethod
+    def measure(self, measured: MeasuredRun) -> float | None:
+        """Measure a run that has ended."""
+
+    @property
+    def label(self) -> str:
+        """What a document calls it."""
+        return self.variant

@@ -1,0 +1,80 @@
+"""Runs on a Ray cluster whose machines see the same files under the same paths (extra: ray)."""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from gptlab.compare.jobs import Ended, Stop, Task, perform
+from gptlab.compare.workers import TICK
+from gptlab.data.extras import needed
+
+
+class OnRay:
+    """`address`: of a cluster, or `local`. `gpu`: whether each run takes one."""
+
+    def __init__(self, address: str, gpu: bool):
+        self.address, self.gpu = address, gpu
+
+    def __call__(self, tasks: deque[Task], stop: Stop) -> Iterator[Ended | None]:
+        """Do tasks until none is left; further ones may be added on the way."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray = needed("ray", "ray", f"--ray={self.address}")
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            ray.init(self.address, include_dashboard=False if self.address == "local" else None)
+        except (ConnectionError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"--ray={self.address}: no such cluster: {reason}") from None
+        try:
+            _restore(before)
+            yield from self._share_out(ray, tasks, stop)
+        finally:
+            ray.shutdown()
+            _restore(before)
+
+    def _share_out(self, ray: Any, tasks: deque[Task], stop: Stop) -> Iterator[Ended | None]:
+        running: dict[Any, Task] = {}
+        asked = False
+        while running or (tasks and not asked):
+            if stop() and not asked:
+                asked = True
+                for reference in running:
+                    ray.cancel(reference)
+            while tasks and not asked:
+                task = tasks.popleft()
+                remote = ray.remote(num_cpus=task.threads, num_gpus=int(self.gpu), max_retries=0)(
+                    _perform
+                )
+                running[remote.remote(task, os.getcwd())] = task
+            done, _ = ray.wait(list(running), timeout=TICK)
+            if not done:
+                yield None
+            for reference in done:
+                yield _result(ray, reference, running.pop(reference), asked)
+
+
+def _result(ray: Any, reference: Any, task: Task, asked: bool) -> Ended:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        if asked:
+            return Ended(task, "stopped")
+        return Ended(task, "failed", " ".join(str(error).split())[-500:])
+
+
+def _perform(task: Task, folder: str) -> Ended:
+    os.chdir(folder)  # where texts are looked for
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return perform(task, print)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    """Ray takes signals, and would keep them."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number, handler in handlers.items():
+        if handler is not None:
+            signal.signal(number, handler)

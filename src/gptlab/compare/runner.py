@@ -1,0 +1,130 @@
+"""Brings the runs of a study to their end: what is done stays done, what failed is tried again."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gptlab import files, machine
+from gptlab.compare.budget import counts_of
+from gptlab.compare.jobs import RETRIES, Ended, Executor, Job, Task, in_this_process
+from gptlab.compare.on_ray import OnRay
+from gptlab.compare.progress import Progress
+from gptlab.compare.workers import Processes
+from gptlab.model.accounting import TRAINING_BYTES
+from gptlab.train.session import Say
+from gptlab.train.signals import Signals
+
+PROCESS_BYTES = 500_000_000  # of a process that has torch in it, before it does anything
+FAILURES = "failures.jsonl"
+LOG = "log.txt"
+
+
+class Stopped(Exception):
+    """A signal asked to stop; everything is saved."""
+
+    def __init__(self, signal_name: str):
+        super().__init__(signal_name)
+        self.signal_name = signal_name
+
+
+@dataclass
+class Runner:
+    """Runs jobs below `root`; what a person may want to read of it goes to `folder`.
+
+    `jobs`: how many at once, null: what the machine can carry. `ray`: the address of a cluster.
+    `failures`: what went wrong for good, by the name of the run's folder.
+    """
+
+    root: Path
+    folder: Path
+    say: Say
+    jobs: int | None = None
+    ray: str | None = None
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def finish(self, jobs: Sequence[Job], later: float = 0.0) -> None:
+        """Run what has not ended yet. Raises Stopped after a signal.
+
+        `later`: FLOPs of runs that will come after these, for the estimate of time.
+        """
+        self._refuse_what_was_edited(jobs)
+        by_name = {job.folder(self.root).name: job for job in jobs}
+        waiting = [
+            name for name, job in by_name.items() if job.state(self.root) in ("new", "started")
+        ]
+        if not waiting:
+            return
+        at_once = self.at_once([by_name[name] for name in waiting])
+        threads = max(1, machine.usable_cores() // at_once)
+        tasks = deque(self._task(by_name[name], name, threads) for name in waiting)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        executor = self._executor(at_once, by_name[waiting[0]].recipe.train.device)
+        labels = {name: job.label for name, job in by_name.items()}
+        progress = Progress(self.root, list(tasks), labels, later, at_once > 1 or bool(self.ray))
+        with Signals() as signals, progress:
+            self._run(executor, tasks, progress, lambda: signals.received)
+        if signals.received:
+            raise Stopped(signals.received.name)
+
+    def at_once(self, jobs: Sequence[Job]) -> int:
+        """Tell how many of these runs go side by side."""
+        if self.jobs is not None:
+            return self.jobs
+        if jobs[0].recipe.train.device == "cuda":
+            return max(1, min(len(jobs), _gpus()))
+        needed = max(counts_of(job.recipe).parameters for job in jobs) * TRAINING_BYTES
+        free = machine.available_memory() or machine.total_memory()
+        carried = int(free / (3 * needed + PROCESS_BYTES))  # activations are about as much again
+        return max(1, min(len(jobs), machine.usable_cores(), carried))
+
+    def _refuse_what_was_edited(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.state(self.root)
+
+    def _task(self, job: Job, name: str, threads: int) -> Task:
+        flops = counts_of(job.recipe).training_flops
+        return Task(str(self.root.absolute()), name, job.recipe.to_yaml(), threads, flops)
+
+    def _executor(self, at_once: int, device: str) -> Executor:
+        if self.ray is not None:
+            return OnRay(self.ray, gpu=device == "cuda")
+        if at_once == 1:
+            return lambda tasks, stop: in_this_process(tasks, stop, self.say)
+        return Processes(at_once, self.folder / LOG, _gpus() if device == "cuda" else 0)
+
+    def _run(
+        self,
+        executor: Executor,
+        tasks: deque[Task],
+        progress: Progress,
+        stop: Callable[[], object],
+    ) -> None:
+        for ended in executor(tasks, stop):
+            if ended is None:
+                progress.tick()
+            elif ended.how == "stopped":
+                if ended.problem and not stop():  # it heard a signal that we did not
+                    raise Stopped(ended.problem)
+            elif ended.how == "failed":
+                self._failed(ended, tasks, progress)
+            else:
+                progress.ended(ended)
+
+    def _failed(self, ended: Ended, tasks: deque[Task], progress: Progress) -> None:
+        task = ended.task
+        line = {"run": task.name, "attempt": task.attempt, "problem": ended.problem}
+        files.append(self.folder / FAILURES, json.dumps(line).encode() + b"\n")
+        again = task.attempt <= RETRIES
+        progress.failed(ended, again)
+        if again:
+            tasks.append(replace(task, attempt=task.attempt + 1))
+        else:
+            self.failures[task.name] = f"{ended.problem} (tried {task.attempt} times)"
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

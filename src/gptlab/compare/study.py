@@ -1,0 +1,163 @@
+"""A study: a question about variants of a recipe, asked before anything is run."""
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
+
+from gptlab.compare.metrics import Metric
+from gptlab.compare.metrics.bits_per_byte import BitsPerByte
+from gptlab.config import Config, differences
+from gptlab.recipes import open_recipe
+from gptlab.runs.folder import check_name
+from gptlab.train.recipe import Recipe
+
+Budget = Literal["params", "flops", "tokens", "time"]
+Design = Literal["one_at_a_time", "factorial", "leave_one_out"]
+
+BASE, ALL = "base", "all"  # arms that every such design has: of no variant, of all of them
+ARM_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
+FROM_A_RECIPE = ("model", "tokenizer", "batching", "optimizer", "schedule")
+FREE_IN_TRAIN = ("batch_tokens", "micro_batch_tokens", "grad_clip")
+
+
+def _opened(base: Any) -> Any:
+    return open_recipe(base) if isinstance(base, str) else base
+
+
+def _settings_or_recipe(variant: Any) -> Any:
+    """Choose by its form, so that a mistake in one of them is not told of both."""
+    if isinstance(variant, str):
+        return (variant,)
+    if isinstance(variant, list | tuple):
+        return tuple(map(str, variant))
+    return variant if isinstance(variant, Recipe) else Recipe.parse(variant)
+
+
+class Tuning(Config):
+    """Which learning rates each arm tries, on seeds that are not reported.
+
+    `lr`: what `optimizer.lr` is; null: a quarter, a half, one, two and four times what the arm has.
+    `seeds`: how many runs each of them gets. An optimum at the edge of the range extends it, for
+    every arm alike, at most `extensions` times.
+    """
+
+    lr: tuple[PositiveFloat, ...] | None = None
+    seeds: PositiveInt = 1
+    extensions: NonNegativeInt = 2
+
+    @field_validator("lr")
+    @classmethod
+    def _is_a_range(cls, lr: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if lr is not None and len(set(lr)) < 2:
+            raise ValueError("two learning rates at least are needed to choose one")
+        return lr
+
+    def values(self, own: float) -> list[float]:
+        """Give the learning rates, lowest first; `own` is the arm's."""
+        return sorted(set(self.lr or (own * factor for factor in (0.25, 0.5, 1.0, 2.0, 4.0))))
+
+
+class Study(Config):
+    """Variants of a base, what they are given, and what is measured.
+
+    `base`: a recipe, or the name of one, a config file or a run folder. `settings` change it.
+    `variants`: by name, settings as `path.to.setting=value`; the first may be a recipe in place of
+    the base, whose model, tokenizer, batching, optimizer and schedule are taken, never its text,
+    seed or length. `design`: which arms they make: each variant alone; `factorial`, every
+    combination; `leave_one_out`, all of them together, and all but one.
+    `seeds`: numbers of the runs of each arm, the same for all arms.
+    `match`: what is made equal: non-embedding parameters, training FLOPs, tokens, or time on this
+    machine. `tune`: null: the base's learning rate for all. `scales`: by name, settings that make
+    the base another size; every arm runs at every one.
+    `metrics`: the first is the one that decides, and that tuning looks at.
+    """
+
+    name: str
+    base: Annotated[Recipe, BeforeValidator(_opened)]
+    settings: tuple[str, ...] = ()
+    variants: Annotated[dict[str, tuple[str, ...] | Recipe], Field(min_length=1)]
+    design: Design = "one_at_a_time"
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
+    match: Budget = "tokens"
+    tune: Tuning | None = None
+    scales: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    metrics: tuple[Metric, ...] = (BitsPerByte(),)
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_plain_name(cls, name: str) -> str:
+        check_name(name)
+        return name
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _one_setting_is_a_list(cls, variants: Any) -> Any:
+        if not isinstance(variants, dict):
+            return variants
+        return {name: _settings_or_recipe(x) for name, x in variants.items()}
+
+    @field_validator("variants")
+    @classmethod
+    def _have_names_of_their_own(cls, variants: dict[str, Any]) -> dict[str, Any]:
+        for name in variants:
+            if not ARM_NAME.fullmatch(name) or name in (BASE, ALL):
+                raise ValueError(
+                    f"a variant cannot be called {name!r}: use 1 to 24 of the characters "
+                    f"A-Z a-z 0-9 _ -, and neither {BASE!r} nor {ALL!r}"
+                )
+        return variants
+
+    @field_validator("metrics")
+    @classmethod
+    def _decide_something(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+        if not metrics:
+            raise ValueError("name one metric at least: the first decides")
+        return metrics
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_different_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands twice: the same run twice is one run")
+        return seeds
+
+    def changed(self, recipe: Recipe, name: str) -> Recipe:
+        """Apply a variant to the base, or to what other variants have made of it."""
+        variant = self.variants[name]
+        settings: tuple[str, ...] = ()
+        if isinstance(variant, Recipe):
+            whole: Recipe | None = variant
+        elif variant and "=" not in variant[0]:
+            whole, settings = open_recipe(variant[0]), variant[1:]
+        else:
+            whole, settings = None, variant
+        if whole is not None:
+            recipe = recipe.but(**{part: getattr(whole, part) for part in FROM_A_RECIPE})
+        after = recipe.override(settings)
+        _check_shared(name, recipe, after)
+        return after
+
+
+def _check_shared(name: str, before: Recipe, after: Recipe) -> None:
+    """Raise ValueError for a change of what all arms of a study share."""
+    for path, was, is_now in differences(before, after):
+        section, _, setting = path.partition(".")
+        if section in FROM_A_RECIPE or (section == "train" and setting in FREE_IN_TRAIN):
+            continue
+        raise ValueError(
+            f"variant {name}: {path}={is_now} (the base has {was}) is the same for all arms of a "
+            "study, or they could not be compared; leave it out, or give it to the base"
+        )
+
+
+def budgets() -> tuple[str, ...]:
+    """Name what can be made equal."""
+    return get_args(Budget)

@@ -1,0 +1,122 @@
+"""Smaller weights, for generation on a CPU, whose time goes into reading them token by token.
+
+`bf16`: half of float32's bytes; products as in training with bf16. Everything else, the stream and
+the caches too, stays in float32.
+`int8`: a quarter. Each output of a `Linear` has a scale, w = scale * integer in -127..127; nothing
+else is rounded but a product's input, to bfloat16. Inputs of another width than a multiple of 32
+stay as they are: torch's kernel reads beyond such (2.13).
+Roles `mixing` and `router`, small and decisive, are left out of both.
+
+I inputs, O outputs.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from gptlab import machine
+from gptlab.model.gpt import GPT
+from gptlab.parts.head.tied import TiedHead
+from gptlab.parts.layers import Linear
+
+PAYS_FROM = 20_000_000  # parameters: smaller models stand in the processor's caches anyway
+FEW_ROWS = 16  # up to here torch's kernel is faster than writing the weights out in bfloat16
+WIDTHS = 32  # inputs come in multiples of this
+ROLES = ("input", "output", "head")
+
+
+class Bf16Linear(nn.Module):
+    """The product of a `Linear` in bfloat16."""
+
+    rounded_OI: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None):
+        super().__init__()
+        self.out_features = len(weight_OI)
+        self.register_buffer("rounded_OI", weight_OI.detach().to(torch.bfloat16))
+        self.register_buffer("bias", None if bias_O is None else bias_O.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        """In float32, for who reads it himself."""
+        return self.rounded_OI.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = linear(x.to(torch.bfloat16), self.rounded_OI).to(x.dtype)
+        return y if self.bias is None else y + self.bias
+
+
+class Int8Linear(nn.Module):
+    """The product of a `Linear`, from weights in eight bits."""
+
+    integers_OI: Tensor
+    scale_O: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None):
+        super().__init__()
+        self.out_features = len(weight_OI)
+        scale_O = weight_OI.float().abs().amax(dim=1).clamp(min=1e-12) / 127
+        rounded_OI = (weight_OI.float() / scale_O[:, None]).round()
+        self.register_buffer("integers_OI", rounded_OI.to(torch.int8))
+        self.register_buffer("scale_O", scale_O.to(torch.bfloat16))
+        self.register_buffer("bias", None if bias_O is None else bias_O.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        """What the integers stand for, written out."""
+        return self.integers_OI.float() * self.scale_O[:, None].float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_NI = x.flatten(0, -2).to(torch.bfloat16)
+        if len(x_NI) <= FEW_ROWS:
+            y_NO = torch.ops.aten._weight_int8pack_mm(x_NI, self.integers_OI, self.scale_O)
+        else:
+            y_NO = linear(x_NI, self.weight.to(torch.bfloat16))
+        y = y_NO.to(x.dtype).unflatten(0, x.shape[:-1])
+        return y if self.bias is None else y + self.bias
+
+
+KINDS = {"bf16": Bf16Linear, "int8": Int8Linear}
+
+
+def choose(name: str, model: GPT) -> str:
+    """Turn `auto` into `bf16` where that pays, or `none`. Raises ValueError for what cannot be."""
+    if name not in ("auto", "none", *KINDS):
+        raise ValueError(f"--quantize={name} must be auto, none, {' or '.join(KINDS)}")
+    is_cpu = model.embedding.weight.device.type == "cpu"
+    if name == "auto":
+        pays = is_cpu and n_parameters(model) >= PAYS_FROM and machine.bf16_is_fast("cpu")
+        return "bf16" if pays else "none"
+    if name in KINDS and not is_cpu:
+        raise ValueError(f"--quantize={name} is for the CPU: add --device=cpu")
+    return name
+
+
+def n_parameters(model: GPT) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def quantize(model: GPT, to: str) -> None:
+    """Put the weights of every product of layers and head into another form, in place."""
+    if to == "none":
+        return
+    kind = KINDS[to]
+
+    def fits(weight_OI: Tensor) -> bool:
+        return kind is Bf16Linear or weight_OI.shape[1] % WIDTHS == 0
+
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Linear) and child.role in ROLES and fits(child.weight):
+                setattr(module, name, kind(child.weight, child.bias))
+    if isinstance(model.head, TiedHead) and fits(model.embedding.weight):
+        _quantize_tied(model.head, kind(model.embedding.weight, None))
+
+
+def _quantize_tied(head: TiedHead, matrix: Bf16Linear | Int8Linear) -> None:
+    """Give a head that reads the token embedding a matrix of its own."""
+    head.matrix = matrix
+    head.scores = lambda x_BTD, embedding_VD: matrix(x_BTD)
+    head.weight_VD = lambda embedding_VD: matrix.weight.to(embedding_VD.dtype)

@@ -1,0 +1,84 @@
+"""`gptlab compare`: what a study will take, and what it found."""
+
+from gptlab.compare.collecting import NOUNS
+from gptlab.compare.conduct import How, conduct
+from gptlab.compare.planning import plan
+from gptlab.compare.report import write_report
+from gptlab.compare.results import Results
+from gptlab.compare.study import Study
+from gptlab.show._print import print_table, rounded
+from gptlab.show.model import picture
+from gptlab.train.display import duration
+from gptlab.train.session import Say
+
+
+def show_comparison(study: Study, how: How, say: Say) -> bool:
+    """Run a study and print its answer; tell whether no run has failed."""
+    results = conduct(study, how, picture, say)
+    _print_answer(results)
+    say(f"report: {write_report(results, how.folder(study))}")
+    return all(run.state != "failed" for run in results.runs)
+
+
+def show_plan(study: Study, how: How, say: Say) -> None:
+    """Print what a study will take; nothing is run but a few steps, to measure their time."""
+    found = plan(study, how, say)
+    print_table(
+        f"{study.name}: every arm has the same {NOUNS[study.match]}",
+        ["arm", "parameters", "non-embedding", "tokens", "training FLOPs", "off", "solved"],
+        [
+            [
+                f"{arm.name} {arm.scale}".strip(),
+                f"{counts.parameters:,}",
+                f"{counts.non_embedding:,}",
+                f"{counts.tokens:,}",
+                rounded(counts.training_flops),
+                f"{arm.matched.off:+.2%}",
+                ", ".join(f"{path}={value}" for path, _, value in arm.matched.changes),
+            ]
+            for arm, counts in zip(found.arms, found.counts, strict=True)
+            if arm.matched
+        ],
+    )
+    tuning = f", and {found.trials} to tune" if found.trials else ""
+    print(f"runs   {found.reports}{tuning}; {found.done} of them are there already")
+    print(f"time   about {duration(found.seconds)}, {found.at_once} at once")
+    print(f"finds  {_resolves(study, found.resolves)}")
+    print(f"disk   at most {rounded(found.disk)}B, {rounded(found.free)}B are free")
+
+
+def _resolves(study: Study, effect: float | None) -> str:
+    metric = study.metrics[0]
+    if len(study.seeds) < 2:
+        return "nothing: one seed tells nothing of the noise; give --seeds 3 or more"
+    if effect is None:
+        return "unknown: nothing is known of the noise; measure it with gptlab noise"
+    size = f"a factor of {effect:.3g}" if metric.scale == "ratio" else f"{effect:.3g} {metric.unit}"
+    return f"differences of {size} and more, four times of five, if pairs have nothing in common"
+
+
+def _print_answer(results: Results) -> None:
+    for metric in results.metrics:
+        found = [each for each in results.comparisons if each.metric == metric.name]
+        print_table(
+            f"{results.name}: {metric.title}, against {results.base}",
+            ["variant", results.base, "variant's", "difference", "95% interval", "verdict"],
+            [
+                [
+                    f"{each.variant} {each.scale}".strip(),
+                    _number(each.base_value),
+                    _number(each.variant_value),
+                    _number(each.difference),
+                    f"{_number(each.low)} to {_number(each.high)}",
+                    each.verdict,
+                ]
+                for each in found
+            ],
+        )
+        print("\n".join(each.text for each in found), end="\n\n")
+    for note in results.notes:
+        print(f"note: {note}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

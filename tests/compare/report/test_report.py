@@ -1,0 +1,196 @@
+"""Reports: whole, self-contained, harmless whatever things are called, and always the same."""
+
+import re
+from base64 import b64decode
+from functools import partial
+from html import unescape
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from example_study import EFFECTS, example
+
+from gptlab.compare.report import sizes, write_report
+from gptlab.compare.report.contents import pictures
+from gptlab.compare.report.curves import band_of
+from gptlab.compare.report.pareto import frontier
+from gptlab.compare.results import Curve
+
+VOID = {"meta", "br", "img"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, and complains of any that is not closed in its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read(path):
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def study():
+    return example()
+
+
+@pytest.fixture(scope="module")
+def folder(study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    write_report(study, folder)
+    return folder
+
+
+def test_the_page_is_whole_and_needs_nothing_else(folder):
+    page = read(folder / "report.html")
+    assert "script" not in page.tags
+    assert len(page.links) == 5
+    for link in page.links:
+        form, _, content = link.partition(",")
+        assert form == "data:image/svg+xml;base64"
+        assert ElementTree.fromstring(b64decode(content)).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_the_verdicts_come_first(study, folder):
+    text = unescape(re.sub("<[^>]*>", "", (folder / "report.html").read_text(encoding="utf-8")))
+    head = text[: text.index("The answer")]
+    first = [x for x in study.comparisons if x.metric == study.metrics[0].name]
+    assert {x.verdict for x in first} == {"better", "worse", "not resolved", "not comparable"}
+    for found in first:
+        assert f"{found.variant} {found.text}" in head
+    assert "costs: FLOPs/token +6%, time +8%, tokens/s −7%" in head
+    assert "huge_lr: diverged (report), seed 0, 2, 3, 4: the loss of step 412" in head
+    assert "window is not at the budget: no d_ff comes nearer" in head
+    assert "window: the best optimizer.lr is at the edge of what was tried (0.01)" in head
+
+
+def test_every_run_has_its_command(study, folder):
+    page = unescape((folder / "report.html").read_text(encoding="utf-8"))
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    for run in study.runs:
+        assert f"<code>{run.command}</code>" in page
+        assert f"`{run.command}`" in text
+
+
+def test_tables_of_markdown_are_rectangles_and_its_figures_exist(folder):
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(tables) >= 6
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    figures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert sorted(figures) == sorted(f"figures/{x.name}" for x in (folder / "figures").iterdir())
+
+
+def test_the_same_results_give_the_same_files(study, folder, tmp_path):
+    write_report(study, tmp_path)
+    write_report(study, tmp_path)
+    for file in ("report.html", "report.md"):
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
+
+
+def test_names_are_texts_and_nothing_else(tmp_path):
+    name = "<img src=x onerror=alert(1)>|$x^$&"
+    study = example(names=("gpt2", "rotary"))
+    text = study.model_dump_json().replace("rotary", name)
+    write_report(type(study).model_validate_json(text), tmp_path)
+    page = read(tmp_path / "report.html")
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"(?<!\\)<img", re.sub("`[^`]*`", "", text)) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": (0,), "names": ("gpt2", "rotary")},
+        {"seeds": (0, 1), "scales": ("nano", "micro", "small"), "names": ("gpt2", "rotary")},
+        {"names": ("gpt2", "huge_lr")},
+        {"names": ("gpt2", "other_data")},
+    ],
+)
+def test_small_and_large_studies(options, tmp_path):
+    read(write_report(example(**options), tmp_path))
+
+
+def test_several_sizes_tell_whether_a_gain_survives(tmp_path):
+    """The example's gains are the same at every size: a slope of 0 must be among what is said."""
+    study = example(scales=("nano", "micro", "small"), names=("gpt2", "rotary", "other_data"))
+    write_report(study, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    assert "no curve is fitted: a curve over 3 sizes that span a factor of 16 would be" in text
+    found = re.search(r"rotary: at ten times the size .* \((\S+) to (\S+), p = ", text)
+    assert found
+    low, high = (float(end.replace("−", "-")) for end in found.groups())
+    assert low < 0 < high
+    assert "other_data: at ten" not in text
+
+
+def test_enough_sizes_have_a_curve(tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "fit", partial(sizes.fit, resamples=20))
+    scales = ("a", "b", "c", "d", "e")
+    write_report(example(seeds=(0, 1), scales=scales, names=("gpt2", "rotary")), tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"rotary: the loss falls to \S+ by N\^-\S+ \(exponent ", text)
+
+
+def test_ticks_are_numbers():
+    """A variant may be called $x$, so nothing is read as mathematics: powers of ten neither."""
+    study = example(seeds=(0, 1), scales=("nano", "small"), names=("gpt2", "rotary"))
+    drawn = [picture for some in pictures(study).values() for picture in some]
+    assert {picture.name for picture in drawn} >= {"sizes", "tuning-nano"}
+    for picture in drawn:
+        picture.svg()
+        for axes in picture.figure.axes:
+            labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+            assert not any("$" in label.get_text() for label in labels)
+
+
+def test_a_study_of_which_nothing_ran(study, tmp_path):
+    bare = {"runs": [], "costs": [], "tuning": [], "comparisons": [], "noise": None}
+    read(write_report(study.model_copy(update=bare), tmp_path))
+    assert list((tmp_path / "figures").iterdir()) == []
+
+
+def test_more_variants_than_colors(tmp_path):
+    names = tuple(EFFECTS)
+    study = example(seeds=(0, 1), names=names)
+    more = [x.model_copy(update={"name": f"{x.name}2"}) for x in study.variants[1:]]
+    write_report(study.model_copy(update={"variants": [*study.variants, *more]}), tmp_path)
+
+
+def test_bands_hold_the_steps_that_all_runs_have():
+    one = Curve(
+        steps=[0, 5, 10, 15],
+        tokens=[0, 50, 100, 150],
+        flops=[0, 1, 2, 3],
+        seconds=[0, 1, 2, 3],
+        train_loss=[None] * 4,
+        val_loss=[4.0, None, 2.0, 1.0],
+    )
+    other = one.model_copy(update={"seconds": [0, 3, 4, 9], "val_loss": [5.0, 3.0, 3.0, None]})
+    band = band_of([one, other])
+    assert band is not None
+    assert (band.x["tokens"], band.x["seconds"]) == ([0, 100], [0, 3])
+    assert (band.mean, band.low, band.high) == ([4.5, 2.5], [4.0, 2.0], [5.0, 3.0])
+    assert band_of([]) is None
+
+
+def test_the_frontier_holds_what_nothing_beats_at_both():
+    points = [(1.0, 3.0), (2.0, 2.0), (2.0, 2.5), (3.0, 2.0), (4.0, 1.0)]
+    assert frontier(points, "lower") == [(1.0, 3.0), (2.0, 2.0), (4.0, 1.0)]
+    assert frontier(points, "higher") == [(1.0, 3.0)]

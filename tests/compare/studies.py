@@ -1,0 +1,31 @@
+"""What tests ask of a study's results."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gptlab.compare.results import Results
+from gptlab.compare.study import Study
+from gptlab.train.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+MakeStudy = Callable[..., Study]
+Conduct = Callable[..., Results]
+OF_TIME = {"seconds", "tokens_per_second", "command"}
+
+
+def timeless(thing: Any) -> Any:
+    """Leave out of results what another run of the same study may measure anew."""
+    if isinstance(thing, Results):
+        return timeless(thing.model_dump(mode="json"))
+    if isinstance(thing, dict):
+        return {name: timeless(value) for name, value in thing.items() if name not in OF_TIME}
+    return [timeless(each) for each in thing] if isinstance(thing, list) else thing
+
+
+def values(results: Results, arm: str, metric: str = "bits_per_byte") -> dict[int, float | None]:
+    """Give what was measured of an arm, by seed."""
+    return {
+        run.seed: run.metrics.get(metric)
+        for run in results.runs
+        if run.variant == arm and run.role == "report"
+    }

@@ -1,0 +1,181 @@
+"""What is typed after `gptlab compare`, and the one line that answers what cannot be done."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from studies import MakeRecipe
+
+from gptlab import cli
+from gptlab.compare.asked import Asked
+from gptlab.compare.reading import read_study, variant_of
+
+Command = Callable[..., tuple[object, str, str]]
+
+
+@pytest.fixture
+def recipe_file(tiny_recipe: MakeRecipe, tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(tiny_recipe().to_yaml(), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def gptlab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run
+
+
+def test_words_become_a_study(recipe_file: Path):
+    study = Asked(
+        str(recipe_file),
+        settings=("train.steps=9",),
+        variants=("rope:model.positions=rotary,model.norm={type: rms_norm, eps: 1e-6}",),
+        seeds="3",
+        match="params",
+        tune="lr=1e-3,2e-3",
+        metrics=("val_loss", "steps_to_loss,target=1.5"),
+        leave_one_out=True,
+    ).study()
+    assert study.name == "shakespeare-rope"
+    assert study.settings == ("train.steps=9",)
+    assert study.variants == {
+        "rope": ("model.positions=rotary", "model.norm={type: rms_norm, eps: 1e-6}")
+    }
+    assert (study.seeds, study.match, study.design) == ((0, 1, 2), "params", "leave_one_out")
+    assert study.tune
+    assert study.tune.lr == (1e-3, 2e-3)
+    assert [metric.label for metric in study.metrics] == ["val_loss", "steps_to_loss(1.5)"]
+
+
+def test_a_variant_may_be_a_whole_recipe():
+    assert variant_of("llama:llama3_nano") == ("llama", ("llama3_nano",))
+    words = "llama:llama3_nano,model.d_model=64,model.n_layers=2"
+    assert variant_of(words)[1] == ("llama3_nano", "model.d_model=64", "model.n_layers=2")
+
+
+def test_the_same_study_in_python_and_yaml(recipe_file: Path, tmp_path: Path):
+    words = (
+        "name: turned\nbase: tiny.yaml\nseeds: [0, 5]\nvariants:\n  rope: model.positions=rotary\n"
+    )
+    (tmp_path / "turned.yaml").write_text(words.replace("tiny.yaml", str(recipe_file)))
+    (tmp_path / "turned.py").write_text(
+        "from gptlab.compare.study import Study\n"
+        f"study = Study(name='turned', base={str(recipe_file)!r}, seeds=(0, 5),\n"
+        "    variants={'rope': ('model.positions=rotary',)})\n"
+    )
+    in_yaml, in_python = (read_study(str(tmp_path / f"turned.{x}")) for x in ("yaml", "py"))
+    assert in_yaml == in_python
+    changed = Asked(str(tmp_path / "turned.py"), settings=("train.steps=3",), seeds="7,8").study()
+    assert (changed.seeds, changed.settings) == ((7, 8), ("train.steps=3",))
+
+
+ROPE = ("--variant", "rope:model.positions=rotary")
+MISTAKES = {
+    "nothing to compare": ((), "name a --variant"),
+    "a variant that changes nothing": (
+        ("--variant", "same:model.positions=learned"),
+        "variant same changes nothing",
+    ),
+    "two that are the same": (
+        (*ROPE, "--variant", "turn:model.positions=rotary"),
+        "variant turn is the same as rope",
+    ),
+    "two with one name": ((*ROPE, *ROPE), "there is a variant 'rope' already"),
+    "a reserved name": (("--variant", "base:model.norm=rms_norm"), "cannot be called 'base'"),
+    "no settings": (("--variant", "rope"), "give a name and settings"),
+    "an unknown setting": (("--variant", "x:model.nrom=rms_norm"), "did you mean 'norm'"),
+    "an unknown metric": ((*ROPE, "--metric", "val_los"), "did you mean 'val_loss'"),
+    "an unknown budget": ((*ROPE, "--match", "parameter"), "did you mean 'params'"),
+    "no seeds": ((*ROPE, "--seeds", "0"), "--seeds=0"),
+    "a seed twice": ((*ROPE, "--seeds", "1,1"), "seed stands twice"),
+    "two designs": ((*ROPE, "--factorial", "--leave-one-out"), "choose one"),
+    "one to leave out": ((*ROPE, "--leave-one-out"), "two variants or more"),
+    "other text": (("--variant", "x:data.val_fraction=0.3"), "x: data.val_fraction=0.3"),
+    "another seed": (("--variant", "x:seed=9"), "the same for all arms"),
+    "another length": (("--variant", "x:train.steps=7"), "x: train.steps=7"),
+    "a stop by time": ((*ROPE, "train.max_seconds=3"), "train.max_seconds=3"),
+    "parts that do not fit": (
+        ("--variant", "x:model.attention.n_heads=3"),
+        "x: ",
+    ),
+    "out of reach": (
+        ("--variant", "x:model.d_model=512", "--match", "params"),
+        "x: it cannot be matched in params: the nearest is",
+    ),
+    "tuning of what is not known": ((*ROPE, "--tune", "beta"), "the learning rate is tuned"),
+    "an unknown size": ((*ROPE, "--scales", "nano,micron"), "did you mean 'micro'"),
+    "rates that are none": ((*ROPE, "--tune", "lr=1e-3,x"), "tune.lr.1"),
+    "too few to tune": ((*ROPE, "--tune", "lr=1e-3"), "tune.lr"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line(name: str, gptlab: Command, recipe_file: Path, tmp_path: Path):
+    words, fragment = MISTAKES[name]
+    code, _, err = gptlab("compare", recipe_file, *words)
+    assert code == 2, err
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert fragment in line
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "fragment"),
+    [
+        ("none.py", None, "there is no study"),
+        ("empty.py", "", "defines no study"),
+        ("bad.yaml", "base: shakespeare\nvariants: {rope: 5}\n", "bad.yaml: variants"),
+        ("bad.yaml", "base: shakespear\nvariants: {rope: 'model.norm=l2'}\n", "no recipe named"),
+    ],
+)
+def test_a_study_that_cannot_be_read_is_one_line(
+    file: str, content: str | None, fragment: str, gptlab: Command, tmp_path: Path
+):
+    if content is not None:
+        (tmp_path / file).write_text(content)
+    code, _, err = gptlab("compare", tmp_path / file)
+    assert code == 2, err
+    assert fragment in err.splitlines()[-1]
+    assert len(err.splitlines()) == 1, err
+
+
+def test_a_plan_runs_nothing_and_an_answer_follows(
+    gptlab: Command, recipe_file: Path, tmp_path: Path
+):
+    words = ("compare", recipe_file, *ROPE, "--seeds", 2, "--jobs", 1, "--name", "mine")
+    code, out, err = gptlab(*words, "--tune", "lr", "--plan")
+    assert code in (None, 0), err
+    assert "4, and 10 to tune; 0 of them are there already" in out
+    assert all(word in out for word in ("time ", "disk ", "rope", "non-embedding"))
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "studies").exists()
+    assert "finds  unknown" in out
+    code, out, err = gptlab("noise", recipe_file, "--seeds", 2, "--jobs", 1)
+    assert code in (None, 0), err
+    assert "bits_per_byte" in out
+    assert re.search(r"finds  differences of [\d.]+ bits/byte", gptlab(*words, "--plan")[1])
+    code, out, err = gptlab(*words)
+    assert code in (None, 0), err
+    assert "validation bits per byte" in out
+    assert err.count("run 1/2") == 1  # the base's runs are those of the noise
+    assert (tmp_path / "studies" / "mine" / "results.json").is_file()
+    before = (tmp_path / "studies" / "mine" / "results.json").read_text()
+    assert gptlab(*words, "--report-only")[1] == out
+    after = (tmp_path / "studies" / "mine" / "results.json").read_text()
+    assert (
+        after.partition('"command"')[2].partition("\n")[2]
+        == before.partition('"command"')[2].partition("\n")[2]
+    )
+    assert '"noise": {' in after

@@ -1,0 +1,108 @@
+"""The guard: what two runs differ in beyond what was declared is found, and keeps them apart."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import Conduct, MakeRecipe, MakeStudy, values
+
+from gptlab.compare.conduct import How
+from gptlab.compare.fairness import declared_by, differing
+from gptlab.compare.identity import seal
+from gptlab.runs.folder import RunFolder
+from gptlab.train.run import start_run
+
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def trained(tiny_recipe: MakeRecipe, tmp_path: Path) -> MakeRun:
+    def train(name: str, *settings: str) -> RunFolder:
+        recipe = tiny_recipe(f"name={name}", "train.tensorboard=false", *settings)
+        return start_run(recipe, tmp_path / "runs", say=lambda text: None).run
+
+    return train
+
+
+def found(base: RunFolder, variant: RunFolder, declared: set[str]) -> dict[str, str]:
+    return {each.what: each.severity for each in differing("x", "", [(base, variant)], declared)}
+
+
+def test_the_declared_change_alone_is_fair(trained: MakeRun, tiny_recipe: MakeRecipe):
+    declared = declared_by(tiny_recipe(), tiny_recipe("model.positions=rotary"))
+    assert "model.positions.type" in declared
+    severities = found(trained("a"), trained("b", "model.positions=rotary"), declared)
+    assert set(severities.values()) == {"note"}
+    assert severities.keys() <= declared
+
+
+@pytest.mark.parametrize(
+    ("confound", "what"),
+    [
+        ("seed=4", {"seed"}),
+        ("data.val_fraction=0.2", {"data.val_fraction", "data_sha256", "val_bytes"}),
+        ("optimizer.lr=1e-4", {"optimizer.lr"}),
+        ("train.steps=5", {"train.steps", "tokens seen"}),
+        ("train.batch_tokens=32", {"train.batch_tokens", "tokens seen"}),
+    ],
+)
+def test_a_planted_confound_is_refused(
+    confound: str, what: set[str], trained: MakeRun, tiny_recipe: MakeRecipe
+):
+    declared = declared_by(tiny_recipe(), tiny_recipe("model.positions=rotary"))
+    severities = found(trained("a"), trained("b", "model.positions=rotary", confound), declared)
+    assert {name for name, severity in severities.items() if severity == "refuses"} == what
+
+
+@pytest.mark.parametrize(
+    ("path", "severity"),
+    [
+        ("precision", "refuses"),
+        ("device", "refuses"),
+        ("code_sha256", "refuses"),
+        ("machine.cpu", "refuses"),
+        ("machine.torch.version", "refuses"),
+        ("machine.torch.threads", "note"),
+    ],
+)
+def test_another_machine_or_code_is_found(path: str, severity: str, trained: MakeRun):
+    a, b = trained("a"), trained("b")
+    assert found(a, b, set()) == {}
+    replant(b, path, "another")
+    assert found(a, b, set()) == {path: severity}
+
+
+def replant(run: RunFolder, path: str, value: Any) -> None:
+    """Change what a run says of where it ran."""
+    tree = node = run.environment()
+    *groups, last = path.split(".")
+    for name in groups:
+        node = node[name]
+    node[last] = value
+    (run.path / "environment.json").write_text(json.dumps(tree))
+
+
+def test_a_pair_with_a_confound_gets_no_verdict(study: MakeStudy, run: Conduct, how: How):
+    """A run of another precision, sealed as if a study had made it."""
+    asked = study(seeds=(0, 1, 2))
+    first = run(asked)
+    assert {each.verdict for each in first.comparisons}.isdisjoint({"not comparable"})
+    planted = next(each for each in first.runs if (each.variant, each.seed) == ("rope", 1))
+    folder = RunFolder(how.folder(asked) / planted.folder)
+    replant(folder, "precision", "bf16")
+    seal(folder, "done")
+    verdicts = {each.variant: each for each in run(asked).comparisons}
+    assert verdicts["rope"].verdict == "not comparable"
+    assert "precision is bf16, of the base float32" in verdicts["rope"].text
+    assert verdicts["rope"].p is None
+    assert verdicts["swiglu"].verdict != "not comparable"
+    assert verdicts["swiglu"].family == 1
+
+
+def test_another_tokenizer_is_fair_if_it_is_declared(study: MakeStudy, run: Conduct):
+    results = run(study(variants={"bytes": ("tokenizer=byte",)}))
+    refused = [each.what for each in results.findings if each.severity == "refuses"]
+    assert refused == []
+    assert None not in values(results, "bytes").values()

@@ -1,0 +1,203 @@
+"""A study from its declaration to its results, and what it does with runs that are there."""
+
+import json
+from pathlib import Path
+
+import pytest
+from studies import Conduct, MakeRecipe, MakeStudy, timeless, values
+
+from gptlab.compare import jobs
+from gptlab.compare.conduct import How
+from gptlab.compare.results import Results
+from gptlab.runs.folder import RunFolder
+from gptlab.train.run import start_run
+
+EDITS = {"config.yaml": ("lr: 0.002", "lr: 0.003"), "status.json": ("6", "7")}
+
+
+@pytest.fixture
+def performed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note which runs are run."""
+    names: list[str] = []
+    perform = jobs.perform
+
+    def spy(task: jobs.Task, say: object) -> jobs.Ended:
+        names.append(task.name.rpartition("-")[0])
+        return perform(task, say)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(jobs, "perform", spy)
+    return names
+
+
+def test_every_arm_is_run_with_every_seed_and_measured(
+    study: MakeStudy, run: Conduct, how: How, tiny_recipe: MakeRecipe, tmp_path: Path
+):
+    results = run(study(match="params"))
+    assert [(run.variant, run.seed, run.state) for run in results.runs] == [
+        (arm, seed, "done") for seed in (0, 1) for arm in ("base", "rope", "swiglu")
+    ]
+    by_hand = tiny_recipe("seed=1", "model.positions=rotary", "name=hand", "train.tensorboard=0")
+    alone = start_run(by_hand, tmp_path, say=lambda text: None).run.evaluations()[-1]
+    assert values(results, "rope")[1] == alone["bits_per_byte"]
+    assert results.runs[0].curve.steps == [1, 2, 3, 4, 6]
+    assert [cost.variant for cost in results.costs] == ["base", "rope", "swiglu"]
+    assert Results.load(how.folder(study()) / "results.json") == results
+    for each in results.runs:
+        folder = how.folder(study()) / each.folder
+        assert RunFolder.open(folder).evaluations()[-1]["bits_per_byte"] == pytest.approx(
+            each.metrics["bits_per_byte"]
+        )
+
+
+def test_what_is_there_is_not_run_again(study: MakeStudy, run: Conduct, performed: list[str]):
+    first = run(study())
+    assert performed == ["base-s0", "rope-s0", "swiglu-s0", "base-s1", "rope-s1", "swiglu-s1"]
+    performed.clear()
+    again = run(study())
+    assert performed == []
+    assert again == first
+    run(study(seeds=(0, 1, 2)))
+    assert performed == ["base-s2", "rope-s2", "swiglu-s2"]
+    performed.clear()
+    other = study(
+        name="other",
+        variants={"turned": "model.positions=rotary", "r": "model.norm=rms_norm"},
+    )
+    shared = run(other)
+    assert performed == ["r-s0", "r-s1"]
+    assert values(shared, "turned") == values(first, "rope")
+
+
+@pytest.mark.parametrize(
+    "change", ["optimizer.lr=1e-3", "seed=9", "train.grad_clip=0.5", "data.val_fraction=0.2"]
+)
+def test_what_determines_a_run_makes_it_another(
+    change: str, study: MakeStudy, run: Conduct, performed: list[str]
+):
+    run(study(seeds=(0,)))
+    performed.clear()
+    run(study(change, seeds=(0,)))
+    assert len(performed) == (0 if change == "seed=9" else 3)  # seeds are the study's
+
+
+def test_settings_of_no_account_do_not(study: MakeStudy, run: Conduct, performed: list[str]):
+    run(study(seeds=(0,)))
+    performed.clear()
+    run(study("name=x", "train.checkpoint_every=5", "train.log_every=1", seeds=(0,)))
+    assert performed == []
+
+
+@pytest.mark.parametrize(
+    "file", ["metrics.jsonl", "config.yaml", "environment.json", "status.json"]
+)
+def test_a_run_folder_that_was_edited_is_refused(
+    file: str, study: MakeStudy, run: Conduct, how: How
+):
+    results = run(study(seeds=(0,)))
+    edited = how.folder(study()) / results.runs[1].folder / file
+    text = edited.read_text()
+    old, new = EDITS.get(file, ("1", "2"))
+    assert old in text
+    edited.write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match="changed by hand") as mistake:
+        run(study(seeds=(0,)))
+    assert str(edited.name) in str(mistake.value)
+    assert "\n" not in str(mistake.value)
+    edited.write_text(text)
+    assert run(study(seeds=(0,))) == results
+
+
+def test_an_arm_that_diverges_is_a_result(study: MakeStudy, run: Conduct, performed: list[str]):
+    metrics = ("bits_per_byte", "tokens_per_second")
+    wild = study(variants={"wild": ("optimizer.lr=1e30",)}, seeds=(0,), metrics=metrics)
+    results = run(wild)
+    base, diverged = results.runs
+    assert (base.state, diverged.state) == ("done", "diverged")
+    assert diverged.metrics == {"bits_per_byte": None, "tokens_per_second": None}
+    assert diverged.curve.steps == [1]
+    assert "diverged at step" in diverged.problem
+    assert len(performed) == 2
+    assert timeless(run(wild)) == timeless(results)
+    assert len(performed) == 2
+    assert not [finding for finding in results.findings if not finding.declared]
+
+
+def test_a_failure_is_kept_shown_and_tried_once_more(
+    study: MakeStudy,
+    run: Conduct,
+    how: How,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    start, failing = jobs.start_run, {"rope": 1, "swiglu": 9}
+
+    def unlucky(recipe: object, *rest: object, **more: object) -> object:
+        arm = recipe.name.split("-")[0]  # pyright: ignore
+        if failing.get(arm):
+            failing[arm] -= 1
+            raise OSError(f"no luck with {arm}")
+        return start(recipe, *rest, **more)  # pyright: ignore
+
+    monkeypatch.setattr(jobs, "start_run", unlucky)
+    results = run(study(seeds=(0,)))
+    assert {run.variant: run.state for run in results.runs} == {
+        "base": "done",
+        "rope": "done",
+        "swiglu": "failed",
+    }
+    assert failing == {"rope": 0, "swiglu": 7}
+    failed = results.runs[2]
+    assert failed.problem == "OSError: no luck with swiglu (tried 2 times)"
+    assert failed.metrics == {}
+    kept = (how.folder(study()) / "failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["attempt"] for line in kept] == [1, 1, 2]
+    shown = capsys.readouterr().err
+    assert "rope, seed 0 failed: OSError: no luck with rope; it is tried again" in shown
+    assert "it is left out" in shown
+    failing.clear()
+    assert all(run.state == "done" for run in run(study(seeds=(0,))).runs)
+
+
+def test_a_target_that_nobody_reaches_is_a_result(study: MakeStudy, run: Conduct):
+    near, far = ({"type": "steps_to_loss", "target": x} for x in (2.15, 0.01))
+    time = {"type": "seconds_to_loss", "target": 2.15}
+    results = run(study("train.steps=30", seeds=(0,), metrics=(near, far, time)))
+    assert [metric.name for metric in results.metrics] == [
+        "steps_to_loss(2.15)",
+        "steps_to_loss(0.01)",
+        "seconds_to_loss(2.15)",
+    ]
+    for each in results.runs:
+        assert each.metrics["steps_to_loss(0.01)"] is None
+        steps = each.metrics["steps_to_loss(2.15)"]
+        assert steps is not None
+        pairs = list(zip(each.curve.steps, each.curve.val_loss, strict=True))
+        above = [step for step, loss in pairs if loss is not None and loss > 2.15]
+        below = [step for step, loss in pairs if loss is not None and loss <= 2.15]
+        assert max(above) < steps <= min(below)
+        seconds = each.metrics["seconds_to_loss(2.15)"]
+        assert seconds is not None
+        assert 0 < seconds < each.curve.seconds[-1]
+
+
+def test_one_seed_is_said_to_tell_nothing(study: MakeStudy, run: Conduct):
+    assert any("one seed" in note for note in run(study(seeds=(4,))).notes)
+
+
+def test_report_only_runs_nothing_and_says_what_is_missing(
+    study: MakeStudy, run: Conduct, how: How, performed: list[str]
+):
+    run(study())
+    performed.clear()
+    report = How(how.root, how.studies, report_only=True)
+    results = run(study(seeds=(0, 1, 2)), report)
+    assert performed == []
+    assert len(results.runs) == 6
+    assert "base, seed 2" in " ".join(results.notes)
+
+
+def test_a_planted_change_for_the_worse_is_found(study: MakeStudy, run: Conduct):
+    silly = study("train.steps=30", variants={"silly": ("optimizer.lr=1e-6",)}, seeds=(0, 1, 2, 3))
+    (comparison,) = run(silly).comparisons
+    assert comparison.verdict == "worse"
+    assert comparison.method == "paired t"

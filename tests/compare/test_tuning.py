@@ -1,0 +1,82 @@
+"""Tuning: the same learning rates for every arm, on seeds that nobody reports."""
+
+import pytest
+from studies import Conduct, MakeStudy
+
+from gptlab.compare.arms import arms_of
+from gptlab.compare.conduct import How
+from gptlab.compare.study import Tuning
+from gptlab.compare.tuning import first_jobs
+
+
+def test_a_sensible_learning_rate_is_found_on_other_seeds(study: MakeStudy, run: Conduct):
+    """The base's own is far too small; what is reported is trained with what was chosen."""
+    tuned = study(
+        "optimizer.lr=1e-6",
+        "train.steps=20",
+        "train.evaluate_every=20",
+        variants={"rope": ("model.positions=rotary",)},
+        tune={"lr": [1e-4, 1e-2, 1e2], "extensions": 0},
+    )
+    results = run(tuned)
+    assert [curve.variant for curve in results.tuning] == ["base", "rope"]
+    for curve in results.tuning:
+        assert curve.chosen == 1e-2
+        assert not curve.edge
+        assert [trial.value for trial in curve.trials] == [1e-4, 1e-2, 1e2]
+        best = min(trial.results[0] for trial in curve.trials if trial.results[0] is not None)
+        assert curve.trials[1].results == [best]
+    assert set(results.tuning_seeds).isdisjoint(results.seeds)
+    trials = [each for each in results.runs if each.role == "tuning"]
+    reported = [each for each in results.runs if each.role == "report"]
+    assert (len(trials), len(reported)) == (6, 4)
+    assert {each.seed for each in trials} == set(results.tuning_seeds)
+    untuned = run(tuned.but(tune=None, name="untuned"))
+    for a, b in zip(reported, untuned.runs, strict=True):
+        assert (a.metrics["bits_per_byte"] or 9) < (b.metrics["bits_per_byte"] or 9)
+
+
+@pytest.mark.parametrize("extensions", [0, 1])
+def test_an_optimum_at_the_edge_extends_the_range_for_all(
+    extensions: int, study: MakeStudy, run: Conduct
+):
+    results = run(
+        study(
+            seeds=(0,),
+            variants={"rope": ("model.positions=rotary",)},
+            tune=Tuning(lr=(1e-6, 2e-6), extensions=extensions),
+        )
+    )
+    for curve in results.tuning:
+        grid = [trial.value for trial in curve.trials]
+        assert grid == pytest.approx([1e-6, 2e-6, 4e-6][: 2 + extensions])
+        assert (curve.chosen, curve.edge) == (grid[-1], True)
+        assert curve.extended == (extensions > 0)
+    assert sum("at the edge" in note for note in results.notes) == 2
+
+
+def test_reporting_alone_cannot_guess_a_learning_rate(study: MakeStudy, run: Conduct, how: How):
+    report = How(how.root, how.studies, report_only=True)
+    with pytest.raises(ValueError, match="runs of tuning have not ended"):
+        run(study(tune={}), report)
+
+
+def test_another_optimizer_is_tuned_around_its_own_learning_rate(study: MakeStudy):
+    asked = study(variants={"muon": ("optimizer=muon",)}, tune={})
+    assert asked.tune
+    arms = arms_of(asked, lambda text: None)
+    tried: dict[str, list[float]] = {}
+    for job in first_jobs(asked, asked.tune, arms):
+        tried.setdefault(job.arm.name, []).append(job.recipe.optimizer.lr)
+    for arm in arms:
+        own = arm.recipe.optimizer.lr
+        assert tried[arm.name] == [own / 4, own / 2, own, 2 * own, 4 * own]
+    assert tried["base"] != tried["muon"]
+
+
+def test_what_tuning_chooses_cannot_be_a_variant(study: MakeStudy):
+    asked = study(variants={"fast": ("optimizer.lr=1",)}, tune={})
+    assert asked.tune
+    arms = arms_of(asked, lambda text: None)
+    with pytest.raises(ValueError, match=r"fast and base differ in optimizer\.lr alone"):
+        first_jobs(asked, asked.tune, arms)
