@@ -15,11 +15,15 @@ from gptlab.show.parts import COMMAND, manual, parts
 ROOT = Path(__file__).parent.parent.parent
 
 
+NOT_OF_A_RECIPE = ("gptlab.compare.", "gptlab.probes.")  # what is asked, not what is built
+
+
 def slots_in_the_folders() -> set[type[Part]]:
     names = [m.name for m in walk_packages(gptlab.__path__, "gptlab.") if m.ispkg]
     return {
         item
         for name in names
+        if not name.startswith(NOT_OF_A_RECIPE)
         for item in vars(import_module(name)).values()
         if isinstance(item, type) and issubclass(item, Part) and item.__module__ == name
     }
