@@ -63,3 +63,14 @@ def test_bfloat16_is_chosen_for_large_models_where_it_is_fast(build, monkeypatch
         choose("int8", model.to("meta"))
     with pytest.raises(ValueError, match=r"--quantize=int4 must be auto, none, bf16 or int8"):
         choose("int4", model)
+
+
+@pytest.mark.parametrize("head", ["tied", "untied", "token_scaled"])
+@pytest.mark.parametrize("kind", [quantization.Bf16Linear, Int8Linear])
+def test_a_quantized_matrix_is_never_written_out(build, monkeypatch, head, kind):
+    """That would be as much work for each token as all products of the model."""
+    model = build(head=head, d_model=32).eval()
+    quantize(model, {quantization.Bf16Linear: "bf16", Int8Linear: "int8"}[kind])
+    monkeypatch.setattr(kind, "weight", property(lambda layer: pytest.fail("written out")))
+    with torch.inference_mode():
+        assert model(torch.arange(4)[None]).isfinite().all()

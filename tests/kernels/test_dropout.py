@@ -64,3 +64,9 @@ def test_a_layout_that_is_not_contiguous():
     x = torch.randn(256, 128).t()
     y = drop(x, 0.25)
     torch.testing.assert_close(y[y != 0], (x / 0.75)[y != 0], rtol=1e-4, atol=0)
+
+
+def test_views_that_begin_within_a_word_and_fractions_next_to_one():
+    x = torch.ones(WORTH_IT + 5, dtype=torch.bfloat16)[1:]
+    assert set(drop(x, 0.5).unique().tolist()) == {0.0, 2.0}
+    assert drop(torch.ones(WORTH_IT, dtype=torch.bfloat16), 0.999_999).isfinite().all()

@@ -30,8 +30,8 @@ def generate(
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     quantize: Annotated[
-        str | None, typer.Option(help="Weights as int8, bf16 or none (default: what pays).")
-    ] = None,
+        str, typer.Option(help="Weights as int8 or bf16 (CPU); auto: bf16 where that pays.")
+    ] = "none",
     speculate: Annotated[
         int | None, typer.Option(help="Guess so many tokens at once; needs --temperature=0.")
     ] = None,
@@ -39,8 +39,8 @@ def generate(
     """Let a trained model write."""
     from gptlab.generate import load
 
-    model = load(run, checkpoint, device, "auto" if quantize is None else "none")
-    if quantize is not None:
+    model = load(run, checkpoint, device)
+    if quantize != "none":
         _quantize(model, quantize)
     options: dict[str, Any] = {
         "max_tokens": max_tokens,
@@ -75,7 +75,10 @@ def _quantize(model: "LanguageModel", to: str) -> None:
     if to == "none":
         return
     if size < quantization.PAYS_FROM:
-        say(f"{to} gains nothing at {size / 1e6:.1f} million parameters; it does from 20 on")
+        say(
+            f"{to} gains nothing at {size / 1e6:.1f} million parameters; it does from about "
+            f"{quantization.PAYS_FROM / 1e6:.0f} on"
+        )
     try:
         corpus = Recipe.parse(model.config).data.tokenize(model.tokenizer)
     except (ValueError, OSError) as error:

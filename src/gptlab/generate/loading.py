@@ -25,7 +25,7 @@ class Saved(Config):
 
 
 def load(
-    path: str | Path, checkpoint: str = "last", device: str = "auto", quantize: str = "auto"
+    path: str | Path, checkpoint: str = "last", device: str = "auto", quantize: str = "none"
 ) -> LanguageModel:
     """Open a run folder as a model that writes text.
 

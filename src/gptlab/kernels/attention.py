@@ -55,7 +55,7 @@ def attend(
     if keys is None and queries.documents_BT is None and chunk is not None and chunk >= T:
         chunk = None  # a text from its start, within the first chunk
     is_plain = bias is None and chunk is None and queries.documents_BT is None
-    if is_plain and keys is None and attends_in_blocks(q_BHTE, scoring):
+    if is_plain and keys is None and attends_in_blocks(q_BHTE, k_BKSE, v_BKSE, scoring):
         return attend_in_blocks(q_BHTE, k_BKSE, v_BKSE, scoring.scale, window)
     reach = window or chunk or T
     if keys is None and reach < T:

@@ -48,13 +48,14 @@ class CausalAttention(Function):
     ) -> Tensor:
         T = q_RGTE.shape[2]
         y_RGTF = q_RGTE.new_empty(*q_RGTE.shape[:3], v_RTF.shape[-1])
+        keep = T * min(T, window or T) <= KEPT_SCORES and any(ctx.needs_input_grad)
         weights = []
         for block in _blocks(T, window):
             w_RXS = _weights(q_RGTE, k_RTE, block, scale, window)
             _write(y_RGTF, block, w_RXS @ v_RTF[:, block.first : block.end])
-            weights.append(w_RXS)
-        is_short = T * min(T, window or T) <= KEPT_SCORES
-        ctx.save_for_backward(q_RGTE, k_RTE, v_RTF, *(weights if is_short else ()))
+            if keep:
+                weights.append(w_RXS)
+        ctx.save_for_backward(q_RGTE, k_RTE, v_RTF, *weights)
         ctx.scale, ctx.window = scale, window
         return y_RGTF
 

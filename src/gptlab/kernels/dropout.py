@@ -50,7 +50,7 @@ class FastDropout(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         lanes = LANES[x.element_size()]
-        dropped = round(p * 2**lanes.bits)
+        dropped = min(round(p * 2**lanes.bits), 2**lanes.bits - 1)
         mask = _mask(x.numel() * x.element_size(), dropped, lanes)
         ctx.save_for_backward(mask)
         ctx.scale = 1 / (1 - dropped / 2**lanes.bits)
@@ -63,7 +63,9 @@ class FastDropout(Function):
 
 
 def _keep(x: Tensor, mask: Tensor, scale: float) -> Tensor:
-    bits = x.contiguous().view(-1).view(torch.int32) & mask
+    if not x.is_contiguous() or x.storage_offset() % 4:
+        x = x.clone(memory_format=torch.contiguous_format)
+    bits = x.view(-1).view(torch.int32) & mask
     return bits.view(x.dtype).view(x.shape).mul_(scale)
 
 

@@ -53,10 +53,11 @@ def softmax_attention(
     return _attend_fused(q_BHTE, k_BKSE, v_BKSE, mask, scoring, causal)
 
 
-def attends_in_blocks(q_BHTE: Tensor, scoring: Scoring) -> bool:
+def attends_in_blocks(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scoring: Scoring) -> bool:
     """Tell whether `attend_in_blocks` computes this, and faster than torch's own kernels."""
     is_simple = scoring.softcap is None and scoring.sinks_H is None and scoring.dropout == 0
-    is_cpu_bf16 = q_BHTE.device.type == "cpu" and q_BHTE.dtype == torch.bfloat16
+    kinds = {q_BHTE.dtype, k_BKSE.dtype, v_BKSE.dtype}
+    is_cpu_bf16 = q_BHTE.device.type == "cpu" and kinds == {torch.bfloat16}
     return is_simple and is_cpu_bf16 and not torch.compiler.is_compiling()
 
 

@@ -50,11 +50,12 @@ def side_by_side(x: Tensor, *layers: nn.Linear) -> Sequence[Tensor]:
     the layers' own.
     """
     rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
-    if not torch.is_grad_enabled() or rows < width:  # joining the weights would cost more
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    is_alike = len(biases) in (0, len(layers))
+    if not torch.is_grad_enabled() or rows < width or not is_alike:  # joining would cost more
         return [layer(x) for layer in layers]
     weights: list[Tensor] = [layer.weight for layer in layers]
-    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-    bias = torch.cat(biases) if len(biases) == len(layers) else None
+    bias = torch.cat(biases) if biases else None
     return linear(x, torch.cat(weights), bias).split(
         [layer.out_features for layer in layers], dim=-1
     )

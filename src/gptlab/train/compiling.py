@@ -45,7 +45,7 @@ def compile_blocks(model: GPT, say: Callable[[str], None]) -> None:
 class Compiled:
     """Calls the compiled form of a block's forward in training, and the plain one elsewhere.
 
-    If it cannot be compiled, it says so once, and all go on in the plain form.
+    If its forward pass cannot be compiled, it says so once, and all go on in the plain form.
     """
 
     def __init__(self, say: Callable[[str], None]):
@@ -55,7 +55,9 @@ class Compiled:
     def __call__(self, forward: Callable[..., Any], block: Any, *given: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(block, *given)
-        form = self.forms.setdefault(forward, torch.compile(forward, dynamic=False))
+        if forward not in self.forms:
+            self.forms[forward] = torch.compile(forward, dynamic=False)
+        form = self.forms[forward]
         if form is forward:
             return forward(block, *given)
         from torch._dynamo.exc import TorchDynamoException

@@ -38,6 +38,7 @@ FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goe
     "train.kernels",
     "train.cuda_graphs",
     "train.micro_batch_tokens",
+    "train.compile",
     "train.steps",
     "train.tokens",
     "train.max_seconds",

@@ -64,7 +64,7 @@ class Readings:
 
 def _sent(step: int, found: Numbers) -> Reading:
     values = torch.stack(list(found.values()))
-    on_host = values.to("cpu", non_blocking=True)
+    on_host = values.to("cpu", non_blocking=values.is_cuda)
     arrived = None
     if values.is_cuda:
         arrived = torch.cuda.Event()

@@ -8,6 +8,8 @@ import torch
 from gptlab import machine
 from gptlab.data.batches import Batches
 from gptlab.data.batching import Rows
+from gptlab.train.device import set_up
+from gptlab.train.kernels import choose_kernels, use_kernels
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
 from gptlab.train.session import Say, Session
@@ -22,8 +24,10 @@ def rehearse(recipe: Recipe, say: Say) -> Session:
     """
     recipe = single_portion(recipe.resolved())
     device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
+    set_up(device)
     precision = choose_precision(recipe.train.precision, device, say)
     model = recipe.build().to(device)
+    use_kernels(model, choose_kernels(recipe.train.kernels, device))
     batches = Batches(random_rows(recipe), recipe.batch_size())
     nothing: Any = None  # neither a folder nor a text: steps know of neither
     return Session(

@@ -47,7 +47,7 @@ class Portion:
             rows_BT = torch.from_numpy(array)
             if device.type == "cuda":  # from where a copy can go on by itself
                 rows_BT = rows_BT.pin_memory()
-            return rows_BT.to(device, non_blocking=True)
+            return rows_BT.to(device, non_blocking=device.type == "cuda")
 
         x_BT, y_BT, positions_BT = bring(rows.x_NT), bring(rows.y_NT), bring(rows.positions_NT)
         assert x_BT is not None

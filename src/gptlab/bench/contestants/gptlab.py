@@ -133,7 +133,7 @@ def _begin(job: dict[str, Any]) -> Session:
 def _saved_and_loaded(job: dict[str, Any]) -> LanguageModel:
     session = _begin(job)
     session.save()
-    return load(session.run.path, quantize=job.get("quantize", "auto"))
+    return load(session.run.path, quantize=job.get("quantize", "none"))
 
 
 def _checksum(ids: Sequence[np.ndarray]) -> int:

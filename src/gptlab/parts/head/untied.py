@@ -20,3 +20,6 @@ class UntiedHead(MatrixHead):
 
     def weight_VD(self, embedding_VD: Tensor) -> Tensor:
         return self.matrix.weight
+
+    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        return self.matrix(x_BTD)  # which may be quantized
