@@ -196,6 +196,15 @@ def test_report_only_runs_nothing_and_says_what_is_missing(
     assert "base, seed 2" in " ".join(results.notes)
 
 
+def test_a_report_of_nothing_replaces_no_results(study: MakeStudy, run: Conduct, how: How):
+    kept = run(study(seeds=(0,)))
+    report = How(how.root, how.studies, report_only=True)
+    with pytest.raises(ValueError, match="--report-only: none of the 3 runs is in ") as mistake:
+        run(study(seeds=(7,)), report)
+    assert "\n" not in str(mistake.value)
+    assert Results.load(how.folder(study()) / "results.json") == kept
+
+
 def test_a_planted_change_for_the_worse_is_found(study: MakeStudy, run: Conduct):
     silly = study("train.steps=30", variants={"silly": ("optimizer.lr=1e-6",)}, seeds=(0, 1, 2, 3))
     (comparison,) = run(silly).comparisons

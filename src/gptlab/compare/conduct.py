@@ -61,7 +61,9 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         tuned = tune(study, study.tune, arms, how.root, finish)
         arms = [each.arm for each in tuned]
     jobs = report_jobs(study, arms)
-    if not how.report_only:
+    if how.report_only:
+        _refuse_nothing(jobs, how.root)
+    else:
         runner.finish(jobs)
     notes = _notes_on_time(study, how)
     conducted = Conducted(
@@ -102,6 +104,15 @@ def _notes_on_time(study: Study, how: How) -> list[str]:
     if not names or how.jobs == 1:
         return []
     return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
+
+
+def _refuse_nothing(jobs: Sequence[Job], root: Path) -> None:
+    """Raise ValueError if no run has ended: earlier results would be replaced by none."""
+    if all(job.state(root) in ("new", "started") for job in jobs):
+        raise ValueError(
+            f"--report-only: none of the {len(jobs)} runs is in {root} (gptlab's code or torch may "
+            "be another by now, which makes them other runs); run it without --report-only"
+        )
 
 
 def _refuse_missing(trials: Sequence[Job], root: Path) -> None:
