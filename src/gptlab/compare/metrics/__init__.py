@@ -30,8 +30,8 @@ class MeasuredRun:
         return cls(run, lines, [line for line in lines if line.get("val_loss") is not None])
 
     def at_end(self, name: str) -> float | None:
-        """Give a number of the last evaluation, which is at the end of the schedule."""
-        return self.evaluations[-1][name] if self.evaluations else None
+        """Give a number of the last evaluation, at the end of the schedule; None: not finite."""
+        return self.lines[-1][name] if self.lines else None
 
 
 class Metric(Part):
