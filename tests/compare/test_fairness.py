@@ -62,6 +62,7 @@ def test_a_planted_confound_is_refused(
         ("precision", "refuses"),
         ("device", "refuses"),
         ("code_sha256", "refuses"),
+        ("kernels", "refuses"),
         ("machine.cpu", "refuses"),
         ("machine.torch.version", "refuses"),
         ("machine.torch.threads", "note"),
