@@ -38,6 +38,7 @@ class Metric(Part):
     """The slot `metrics`. `margin`: the largest difference that does not matter; null: the noise.
 
     `scale`: `ratio` for what is compared by factors. `depends_on_time`: two machines, two values.
+    `per_token`: two tokenizers, two meanings.
     """
 
     title: ClassVar[str]
@@ -45,6 +46,7 @@ class Metric(Part):
     better: ClassVar[Literal["lower", "higher"]] = "lower"
     scale: ClassVar[Literal["difference", "ratio"]] = "difference"
     depends_on_time: ClassVar[bool] = False
+    per_token: ClassVar[bool] = False
 
     margin: PositiveFloat | None = None
 
