@@ -93,6 +93,7 @@ MISTAKES = {
     ),
     "two with one name": ((*ROPE, *ROPE), "there is a variant 'rope' already"),
     "a reserved name": (("--variant", "base:model.norm=rms_norm"), "cannot be called 'base'"),
+    "the name of noise": ((*ROPE, "--name", "noise"), "cannot be called 'noise'"),
     "no settings": (("--variant", "rope"), "give a name and settings"),
     "an unknown setting": (("--variant", "x:model.nrom=rms_norm"), "did you mean 'norm'"),
     "an unknown metric": ((*ROPE, "--metric", "val_los"), "did you mean 'val_loss'"),

@@ -12,7 +12,7 @@ from gptlab.compare.jobs import Job
 from gptlab.compare.metrics import MeasuredRun, Metric
 from gptlab.compare.results import NoiseFloor
 from gptlab.compare.runner import Runner
-from gptlab.compare.study import BASE
+from gptlab.compare.study import BASE, NOISE
 from gptlab.compare.texts import opened
 from gptlab.runs.folder import RunFolder
 from gptlab.train.recipe import Recipe
@@ -26,7 +26,7 @@ def measure_noise(
     recipe, facts = opened(for_study(recipe, say))
     arm = Arm(BASE, ONLY, (), recipe, facts, None, True)
     jobs = [Job.of(arm, seed, "report") for seed in seeds]
-    runner = Runner(how.root, how.studies / "noise", say, how.jobs, how.ray)
+    runner = Runner(how.root, how.studies / NOISE, say, how.jobs, how.ray)
     runner.finish(jobs)
     states = {job: job.state(how.root) for job in jobs}
     ended = [
