@@ -23,6 +23,10 @@ def measure_noise(
     recipe: Recipe, seeds: Sequence[int], metrics: Sequence[Metric], how: How, say: Say
 ) -> tuple[NoiseFloor, Path]:
     """Run a recipe with every seed and keep its noise floor; gives it and its file."""
+    if len(set(seeds)) < max(2, len(seeds)):
+        raise ValueError(
+            f"--seeds: noise takes two seeds or more, each once, not {', '.join(map(str, seeds))}"
+        )
     recipe, facts = opened(for_study(recipe, say))
     arm = Arm(BASE, ONLY, (), recipe, facts, None, True)
     jobs = [Job.of(arm, seed, "report") for seed in seeds]

@@ -119,6 +119,17 @@ class Study(Config):
                 )
         return variants
 
+    @field_validator("scales")
+    @classmethod
+    def _have_plain_names(cls, scales: dict[str, Any]) -> dict[str, Any]:
+        for name in scales:
+            if not ARM_NAME.fullmatch(name):
+                raise ValueError(
+                    f"a size cannot be called {name!r}: use 1 to 24 of the characters "
+                    "A-Z a-z 0-9 _ -"
+                )
+        return scales
+
     @field_validator("metrics")
     @classmethod
     def _decide_something(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 
 from gptlab.config import Part
 from gptlab.runs.folder import RunFolder
@@ -49,6 +49,13 @@ class Metric(Part):
     per_token: ClassVar[bool] = False
 
     margin: PositiveFloat | None = None
+
+    @field_validator("margin")
+    @classmethod
+    def _is_a_factor_of_ratios(cls, margin: float | None) -> float | None:
+        if margin is not None and cls.scale == "ratio" and margin <= 1:
+            raise ValueError(f"{margin:g} is no factor above 1, such as 1.05 for five percent")
+        return margin
 
     @abstractmethod
     def measure(self, measured: MeasuredRun) -> float | None:
