@@ -10,9 +10,9 @@ from gptlab.compare.arms import Arm, arms_of
 from gptlab.compare.budget import counts_of
 from gptlab.compare.collecting import Conducted, Draw, collect
 from gptlab.compare.identity import LENGTH, recipe_identity
-from gptlab.compare.reading import read_study
 from gptlab.compare.jobs import Job
 from gptlab.compare.judging import judged
+from gptlab.compare.reading import read_study
 from gptlab.compare.results import NoiseFloor, Results
 from gptlab.compare.runner import Runner
 from gptlab.compare.study import NOISE, Study

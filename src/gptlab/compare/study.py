@@ -151,9 +151,9 @@ class Study(Config):
         return mine == its and its_variants.items() <= variants.items()
 
     def _question(self) -> dict[str, Any]:
-        tree = self.model_dump(mode="json", exclude={"name", "base", "settings", "seeds", "metrics"})
+        beside = {"name", "base", "settings", "seeds", "metrics"}
         base = self.base.override(self.settings).but(seed=0)
-        return tree | {"base": determining(base)}
+        return self.model_dump(mode="json", exclude=beside) | {"base": determining(base)}
 
     def changed(self, recipe: Recipe, name: str) -> Recipe:
         """Apply a variant to the base, or to what other variants have made of it."""
