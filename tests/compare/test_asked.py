@@ -93,9 +93,14 @@ MISTAKES = {
     ),
     "two with one name": ((*ROPE, *ROPE), "there is a variant 'rope' already"),
     "a reserved name": (("--variant", "base:model.norm=rms_norm"), "cannot be called 'base'"),
+    "the name of noise": ((*ROPE, "--name", "noise"), "cannot be called 'noise'"),
     "no settings": (("--variant", "rope"), "give a name and settings"),
     "an unknown setting": (("--variant", "x:model.nrom=rms_norm"), "did you mean 'norm'"),
     "an unknown metric": ((*ROPE, "--metric", "val_los"), "did you mean 'val_loss'"),
+    "a margin that is no factor": (
+        (*ROPE, "--metric", "steps_to_loss,target=2,margin=0.05"),
+        "0.05 is no factor above 1",
+    ),
     "an unknown budget": ((*ROPE, "--match", "parameter"), "did you mean 'params'"),
     "no seeds": ((*ROPE, "--seeds", "0"), "--seeds=0"),
     "a seed twice": ((*ROPE, "--seeds", "1,1"), "seed stands twice"),
@@ -137,6 +142,11 @@ def test_mistakes_are_one_line(name: str, gptlab: Command, recipe_file: Path, tm
         ("none.py", None, "there is no study"),
         ("empty.py", "", "defines no study"),
         ("bad.yaml", "base: shakespeare\nvariants: {rope: 5}\n", "bad.yaml: variants"),
+        (
+            "bad.yaml",
+            "base: shakespeare\nvariants: {rope: 'model.norm=l2'}\nscales: {a/b: []}\n",
+            "a size cannot be called 'a/b'",
+        ),
         ("bad.yaml", "base: shakespear\nvariants: {rope: 'model.norm=l2'}\n", "no recipe named"),
     ],
 )
@@ -149,6 +159,17 @@ def test_a_study_that_cannot_be_read_is_one_line(
     assert code == 2, err
     assert fragment in err.splitlines()[-1]
     assert len(err.splitlines()) == 1, err
+
+
+@pytest.mark.parametrize("seeds", ["0,0,1", "1", "3,3"])
+def test_noise_of_one_seed_or_of_one_counted_twice_is_refused_before_it_runs(
+    seeds: str, gptlab: Command, recipe_file: Path, tmp_path: Path
+):
+    code, _, err = gptlab("noise", recipe_file, "--seeds", seeds)
+    assert code == 2, err
+    (line,) = err.splitlines()
+    assert "--seeds: noise takes two seeds or more, each once" in line
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_plan_runs_nothing_and_an_answer_follows(

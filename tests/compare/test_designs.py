@@ -3,6 +3,7 @@
 import pytest
 from studies import MakeStudy
 
+from gptlab.compare import arms
 from gptlab.compare.arms import Arm, arms_of
 
 THREE = {
@@ -76,3 +77,15 @@ def test_a_whole_recipe_brings_its_parts_and_not_its_text(study: MakeStudy):
     assert llama.recipe.model.d_model == 32
     assert (llama.recipe.data, llama.recipe.train) == (base.recipe.data, base.recipe.train)
     assert llama.recipe.seed == base.recipe.seed
+
+
+def test_what_depends_on_how_long_a_run_is_is_chosen_once(
+    study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+):
+    """As `train.compile=auto` on a GPU, where an arm of more FLOPs may be worth compiling."""
+    answers = iter((True, False, False, False))
+    monkeypatch.setattr(arms, "should_compile", lambda *given: next(answers))
+    found = arms_of(study(), lambda text: None)
+    assert {(arm.recipe.train.compile, arm.recipe.train.kernels) for arm in found} == {
+        ("on", "torch")
+    }

@@ -62,6 +62,7 @@ def test_a_planted_confound_is_refused(
         ("precision", "refuses"),
         ("device", "refuses"),
         ("code_sha256", "refuses"),
+        ("kernels", "refuses"),
         ("machine.cpu", "refuses"),
         ("machine.torch.version", "refuses"),
         ("machine.torch.threads", "note"),
@@ -106,3 +107,19 @@ def test_another_tokenizer_is_fair_if_it_is_declared(study: MakeStudy, run: Cond
     refused = [each.what for each in results.findings if each.severity == "refuses"]
     assert refused == []
     assert None not in values(results, "bytes").values()
+
+
+def test_a_loss_per_token_is_not_compared_across_tokenizers(study: MakeStudy, run: Conduct):
+    metrics = ("bits_per_byte", "val_loss", {"type": "steps_to_loss", "target": 2.0})
+    variants = {"bytes": ("tokenizer=byte",), "rope": ("model.positions=rotary",)}
+    results = run(study(variants=variants, metrics=metrics))
+    refused = {
+        (each.variant, each.metric): each.text
+        for each in results.comparisons
+        if each.verdict == "not comparable"
+    }
+    reason = "not comparable: another tokenizer; use bits_per_byte"
+    assert refused == {
+        ("bytes", "val_loss"): reason,
+        ("bytes", "steps_to_loss(2)"): reason,
+    }

@@ -76,7 +76,7 @@ def test_what_determines_a_run_makes_it_another(
 ):
     run(study(seeds=(0,)))
     performed.clear()
-    run(study(change, seeds=(0,)))
+    run(study(change, seeds=(0,), name="other"))
     assert len(performed) == (0 if change == "seed=9" else 3)  # seeds are the study's
 
 
@@ -194,6 +194,30 @@ def test_report_only_runs_nothing_and_says_what_is_missing(
     assert performed == []
     assert len(results.runs) == 6
     assert "base, seed 2" in " ".join(results.notes)
+
+
+def test_another_question_does_not_take_the_place_of_results(
+    study: MakeStudy, run: Conduct, how: How
+):
+    kept = run(study(seeds=(0,)))
+    one = {"rope": "model.norm=rms_norm"}
+    for other in (study("train.steps=4"), study(match="params"), study(variants=one)):
+        with pytest.raises(ValueError, match="asks something else: give this one a name") as found:
+            run(other)
+        assert "--name" in str(found.value)
+        assert "\n" not in str(found.value)
+    assert Results.load(how.folder(study()) / "results.json") == kept
+    more = {"rms": "model.norm=rms_norm"} | study().variants
+    assert len(run(study(seeds=(0,), metrics=("val_loss",), variants=more)).runs) == 4
+
+
+def test_a_report_of_nothing_replaces_no_results(study: MakeStudy, run: Conduct, how: How):
+    kept = run(study(seeds=(0,)))
+    report = How(how.root, how.studies, report_only=True)
+    with pytest.raises(ValueError, match="--report-only: none of the 3 runs is in ") as mistake:
+        run(study(seeds=(7,)), report)
+    assert "\n" not in str(mistake.value)
+    assert Results.load(how.folder(study()) / "results.json") == kept
 
 
 def test_a_planted_change_for_the_worse_is_found(study: MakeStudy, run: Conduct):

@@ -12,6 +12,8 @@ from gptlab.compare.study import ALL, BASE, Study
 from gptlab.compare.texts import Facts, opened
 from gptlab.config import differences
 from gptlab.model.accounting import check_fits
+from gptlab.train.compiling import should_compile
+from gptlab.train.kernels import BY_PACKAGE, choose_kernels
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
 from gptlab.train.session import Say
@@ -100,11 +102,19 @@ def for_study(base: Recipe, say: Say) -> Recipe:
                 f"train.{setting}={getattr(train, setting)}: the runs of a study start from "
                 f"initial values and end by steps; use train.{setting}=null"
             )
-    device = machine.choose_device(train.device, "train.device")
-    precision = choose_precision(train.precision, torch.device(device), say)
+    device = torch.device(machine.choose_device(train.device, "train.device"))
+    kernels = choose_kernels(train.kernels, device)
+    compiled = should_compile(opened(base)[0], device, say)
     steps = base.total_steps()
     quiet = {"sample_tokens": 0, "sample_prompt": None, "tensorboard": False, "wandb": None}
-    fixed = {"device": device, "precision": precision, "steps": steps, "tokens": None}
+    fixed = {
+        "device": device.type,
+        "precision": choose_precision(train.precision, device, say),
+        "kernels": "liger" if BY_PACKAGE in kernels else "auto" if kernels else "torch",
+        "compile": "on" if compiled else "off",
+        "steps": steps,
+        "tokens": None,
+    }
     return base.but(train=train.but(**quiet, **fixed, keep_last=1))
 
 

@@ -81,6 +81,7 @@ def metric_of(metric: Metric) -> results.Metric:
         unit=metric.unit,
         better=metric.better,
         scale=metric.scale,
+        per_token=metric.per_token,
         margin=metric.margin,
         margin_source="declared" if metric.margin else "",
     )

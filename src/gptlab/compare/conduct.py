@@ -12,9 +12,10 @@ from gptlab.compare.collecting import Conducted, Draw, collect
 from gptlab.compare.identity import LENGTH, recipe_identity
 from gptlab.compare.jobs import Job
 from gptlab.compare.judging import judged
+from gptlab.compare.reading import read_study
 from gptlab.compare.results import NoiseFloor, Results
 from gptlab.compare.runner import Runner
-from gptlab.compare.study import Study
+from gptlab.compare.study import NOISE, Study
 from gptlab.compare.timing import timed
 from gptlab.compare.tuning import Tuned, tune
 from gptlab.train.session import Say
@@ -39,7 +40,7 @@ class How:
 
     def noise_file(self, recipe: str, identity: str) -> Path:
         """Name the file of a recipe's noise floor."""
-        return self.studies / "noise" / f"{recipe}-{identity[:LENGTH]}.json"
+        return self.studies / NOISE / f"{recipe}-{identity[:LENGTH]}.json"
 
 
 def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
@@ -47,6 +48,7 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     folder = how.folder(study)
     arms = arms_for(study, how, say, keep=True)
     runner = Runner(how.root, folder, say, how.jobs, how.ray)
+    _refuse_another(study, folder)
     folder.mkdir(parents=True, exist_ok=True)
     files.replace(folder / STUDY, study.to_yaml().encode())
 
@@ -61,7 +63,9 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         tuned = tune(study, study.tune, arms, how.root, finish)
         arms = [each.arm for each in tuned]
     jobs = report_jobs(study, arms)
-    if not how.report_only:
+    if how.report_only:
+        _refuse_nothing(jobs, how.root)
+    else:
         runner.finish(jobs)
     notes = _notes_on_time(study, how)
     conducted = Conducted(
@@ -102,6 +106,24 @@ def _notes_on_time(study: Study, how: How) -> list[str]:
     if not names or how.jobs == 1:
         return []
     return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
+
+
+def _refuse_nothing(jobs: Sequence[Job], root: Path) -> None:
+    """Raise ValueError if no run has ended: earlier results would be replaced by none."""
+    if all(job.state(root) in ("new", "started") for job in jobs):
+        raise ValueError(
+            f"--report-only: none of the {len(jobs)} runs is in {root} (gptlab's code or torch may "
+            "be another by now, which makes them other runs); run it without --report-only"
+        )
+
+
+def _refuse_another(study: Study, folder: Path) -> None:
+    """Raise ValueError if the folder has the results of a study that asks something else."""
+    if (folder / STUDY).exists() and not study.extends(read_study(str(folder / STUDY))):
+        raise ValueError(
+            f"{folder} has the results of a study that asks something else: give this one a name "
+            f"of its own, --name NAME, or remove {folder}"
+        )
 
 
 def _refuse_missing(trials: Sequence[Job], root: Path) -> None:

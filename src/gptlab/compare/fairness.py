@@ -8,7 +8,7 @@ from gptlab.compare.results import Finding
 from gptlab.runs.folder import RunFolder
 from gptlab.train.recipe import Recipe
 
-OF_THE_RUN = ("gptlab", "code_sha256", "device", "precision")
+OF_THE_RUN = ("gptlab", "code_sha256", "device", "precision", "kernels")
 OF_THE_TEXT = ("data_sha256", "tokenizer_sha256", "text_bytes", "val_bytes")
 OF_THE_MACHINE = ("system", "python", "cpu", "gpus", "torch", "versions")
 BY_THE_TOKENIZER = ("data_sha256", "tokenizer_sha256", "val_bytes")  # the same text, other ids

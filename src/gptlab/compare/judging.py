@@ -20,7 +20,9 @@ def judged(results: Results, noise: NoiseFloor | None) -> Results:
     for metric in metrics:
         for scale in results.scales:
             arms = arms_by_value(results, metric.name, scale)
-            refused = refusals([f for f in results.findings if f.scale == scale])
+            findings = [finding for finding in results.findings if finding.scale == scale]
+            refused = dict(_read_otherwise(findings) if metric.per_token else {})
+            refused |= refusals(findings)
             comparisons += compare(
                 metric, results.base, arms, refused, noise, results.confidence, scale
             )
@@ -35,6 +37,12 @@ def arms_by_value(results: Results, metric: str, scale: str) -> dict[str, Arm]:
         if run.role == "report" and run.scale == scale and run.state != "failed":
             arms[run.variant][run.seed] = run.metrics[metric]
     return dict(arms)
+
+
+def _read_otherwise(findings: Sequence[Finding]) -> Mapping[str, str]:
+    """Say of each arm with another tokenizer than the base why a loss per token tells nothing."""
+    reason = "another tokenizer; use bits_per_byte"
+    return {each.variant: reason for each in findings if each.what == "tokenizer_sha256"}
 
 
 def refusals(findings: Sequence[Finding]) -> Mapping[str, str]:

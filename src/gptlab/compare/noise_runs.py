@@ -12,7 +12,7 @@ from gptlab.compare.jobs import Job
 from gptlab.compare.metrics import MeasuredRun, Metric
 from gptlab.compare.results import NoiseFloor
 from gptlab.compare.runner import Runner
-from gptlab.compare.study import BASE
+from gptlab.compare.study import BASE, NOISE
 from gptlab.compare.texts import opened
 from gptlab.runs.folder import RunFolder
 from gptlab.train.recipe import Recipe
@@ -23,10 +23,14 @@ def measure_noise(
     recipe: Recipe, seeds: Sequence[int], metrics: Sequence[Metric], how: How, say: Say
 ) -> tuple[NoiseFloor, Path]:
     """Run a recipe with every seed and keep its noise floor; gives it and its file."""
+    if len(set(seeds)) < max(2, len(seeds)):
+        raise ValueError(
+            f"--seeds: noise takes two seeds or more, each once, not {', '.join(map(str, seeds))}"
+        )
     recipe, facts = opened(for_study(recipe, say))
     arm = Arm(BASE, ONLY, (), recipe, facts, None, True)
     jobs = [Job.of(arm, seed, "report") for seed in seeds]
-    runner = Runner(how.root, how.studies / "noise", say, how.jobs, how.ray)
+    runner = Runner(how.root, how.studies / NOISE, say, how.jobs, how.ray)
     runner.finish(jobs)
     states = {job: job.state(how.root) for job in jobs}
     ended = [

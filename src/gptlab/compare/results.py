@@ -40,6 +40,7 @@ class Metric(Plain):
     scale: Literal["difference", "ratio"] = "difference"
     margin: Number | None = None
     margin_source: str = ""  # `declared`, `one standard deviation of the noise floor`
+    per_token: bool = False  # of no meaning between two tokenizers
     lost_means: str = "diverged"  # why a run has no value; `never reached` for a target
 
 

@@ -12,6 +12,7 @@ from pydantic import (
     field_validator,
 )
 
+from gptlab.compare.identity import determining
 from gptlab.compare.metrics import Metric
 from gptlab.compare.metrics.bits_per_byte import BitsPerByte
 from gptlab.config import Config, differences
@@ -22,6 +23,7 @@ from gptlab.train.recipe import Recipe
 Budget = Literal["params", "flops", "tokens", "time"]
 Design = Literal["one_at_a_time", "factorial", "leave_one_out"]
 
+NOISE = "noise"  # the folder of noise floors, beside those of studies
 BASE, ALL = "base", "all"  # arms that every such design has: of no variant, of all of them
 ARM_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
 FROM_A_RECIPE = ("model", "tokenizer", "batching", "optimizer", "schedule")
@@ -95,6 +97,8 @@ class Study(Config):
     @classmethod
     def _is_a_plain_name(cls, name: str) -> str:
         check_name(name)
+        if name == NOISE:
+            raise ValueError(f"a study cannot be called {NOISE!r}: noise floors are kept there")
         return name
 
     @field_validator("variants", mode="before")
@@ -115,6 +119,17 @@ class Study(Config):
                 )
         return variants
 
+    @field_validator("scales")
+    @classmethod
+    def _have_plain_names(cls, scales: dict[str, Any]) -> dict[str, Any]:
+        for name in scales:
+            if not ARM_NAME.fullmatch(name):
+                raise ValueError(
+                    f"a size cannot be called {name!r}: use 1 to 24 of the characters "
+                    "A-Z a-z 0-9 _ -"
+                )
+        return scales
+
     @field_validator("metrics")
     @classmethod
     def _decide_something(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
@@ -128,6 +143,17 @@ class Study(Config):
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed stands twice: the same run twice is one run")
         return seeds
+
+    def extends(self, other: "Study") -> bool:
+        """Tell whether this asks all that another does: seeds and metrics are not the question."""
+        mine, its = self._question(), other._question()
+        variants, its_variants = mine.pop("variants"), its.pop("variants")
+        return mine == its and its_variants.items() <= variants.items()
+
+    def _question(self) -> dict[str, Any]:
+        beside = {"name", "base", "settings", "seeds", "metrics"}
+        base = self.base.override(self.settings).but(seed=0)
+        return self.model_dump(mode="json", exclude=beside) | {"base": determining(base)}
 
     def changed(self, recipe: Recipe, name: str) -> Recipe:
         """Apply a variant to the base, or to what other variants have made of it."""

@@ -7,7 +7,7 @@ from statistics import median
 
 from gptlab.model.accounting import cache_bytes, count_parameters
 from gptlab.model.gpt import Model
-from gptlab.probes.learning import SOLVED, Training, Trial, learn
+from gptlab.probes.learning import Training, Trial, learn
 from gptlab.probes.tasks import Condition, Task
 from gptlab.train.optimizers import Optimizer
 
@@ -110,12 +110,17 @@ def probe(
 
     for lr in plan.rates:
         run(lr, 0)
-    best = max(trials, key=lambda trial: (trial.way >= SOLVED, -(trial.solved_at or 0), trial.way))
+    best = max(trials, key=rank)
     for seed in range(1, plan.seeds):
         run(best.lr, seed)
     numbers = cache_bytes(model, element_size=4).full_context // 4
     parameters = count_parameters(model).total
     return Result(task.variant, task.conditions(), parameters, numbers, trials, best.lr)
+
+
+def rank(trial: Trial) -> tuple[bool, int, float]:
+    """Give by what trials are chosen: one that solved the task, earlier, and ended further."""
+    return trial.solved_at is not None, -(trial.solved_at or 0), trial.way
 
 
 def with_rate(optimizer: Optimizer, lr: float) -> Optimizer:

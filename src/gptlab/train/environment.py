@@ -13,7 +13,16 @@ from gptlab import machine
 from gptlab.data.corpus import Corpus
 from gptlab.tokenizer import Encoder
 
-BESIDE_TRAINING = ("cli", "show", "bench", "compare", "interop", "recipes", "__main__.py")
+BESIDE_TRAINING = (
+    "__main__.py",
+    "cli",
+    "show",
+    "bench",
+    "compare",
+    "probes",
+    "interop",
+    "recipes",
+)
 
 
 def describe_environment(

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 
 from gptlab.config import Part
 from gptlab.runs.folder import RunFolder
@@ -30,14 +30,15 @@ class MeasuredRun:
         return cls(run, lines, [line for line in lines if line.get("val_loss") is not None])
 
     def at_end(self, name: str) -> float | None:
-        """Give a number of the last evaluation, which is at the end of the schedule."""
-        return self.evaluations[-1][name] if self.evaluations else None
+        """Give a number of the last evaluation, at the end of the schedule; None: not finite."""
+        return self.lines[-1][name] if self.lines else None
 
 
 class Metric(Part):
     """The slot `metrics`. `margin`: the largest difference that does not matter; null: the noise.
 
     `scale`: `ratio` for what is compared by factors. `depends_on_time`: two machines, two values.
+    `per_token`: two tokenizers, two meanings.
     """
 
     title: ClassVar[str]
@@ -45,8 +46,16 @@ class Metric(Part):
     better: ClassVar[Literal["lower", "higher"]] = "lower"
     scale: ClassVar[Literal["difference", "ratio"]] = "difference"
     depends_on_time: ClassVar[bool] = False
+    per_token: ClassVar[bool] = False
 
     margin: PositiveFloat | None = None
+
+    @field_validator("margin")
+    @classmethod
+    def _is_a_factor_of_ratios(cls, margin: float | None) -> float | None:
+        if margin is not None and cls.scale == "ratio" and margin <= 1:
+            raise ValueError(f"{margin:g} is no factor above 1, such as 1.05 for five percent")
+        return margin
 
     @abstractmethod
     def measure(self, measured: MeasuredRun) -> float | None:

@@ -9,6 +9,8 @@ from gptlab.compare.target import first_reach
 class ToTarget(Metric):
     """`target`: a validation loss in nats per token. Between two evaluations it is interpolated."""
 
+    per_token = True
+
     target: PositiveFloat
 
     @property

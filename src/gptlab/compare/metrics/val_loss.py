@@ -8,6 +8,7 @@ class ValLoss(Metric):
 
     title = "validation loss"
     unit = "nats/token"
+    per_token = True
 
     def measure(self, measured: MeasuredRun) -> float | None:
         return measured.at_end("val_loss")

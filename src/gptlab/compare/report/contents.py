@@ -26,7 +26,9 @@ METHOD = (
     "of a metric, each metric and size by itself. better or worse: that p is at most {alpha:.0%}. "
     "no difference larger than M: the interval that holds for all variants at once lies within ±M. "
     "not resolved: neither; the number of seeds is what finds the difference seen, or "
-    "excludes M, in four of five studies. not comparable: the arms differ in what was not declared."
+    "excludes M, in four of five studies; p holds for seeds decided on beforehand, not for seeds "
+    "added until a verdict appears. not comparable: the arms differ in what was not declared, "
+    "or, by a metric of tokens, in their tokenizer."
 )
 
 
