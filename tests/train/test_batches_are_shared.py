@@ -1,5 +1,6 @@
 """The same seed gives the same batches to every architecture, and nothing else changes training."""
 
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -85,11 +86,18 @@ def test_training_reads_exactly_these(
     assert seen == digests(session, 30)
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_portions_of_a_batch_add_up_to_it(
-    name: str, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    is_large: bool,
+    tiny_recipe: MakeRecipe,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """Eight rows computed 1, 2, 4 or 8 at once: the same loss, gradient and validation loss."""
+    forms: Counter[str] = request.getfixturevalue("as_if_large") if is_large else Counter()
     gradients: dict[str, Tensor] = {}
 
     def keep(optimizers: OptimizerSet, *given: Any) -> None:
@@ -109,6 +117,7 @@ def test_portions_of_a_batch_add_up_to_it(
         take_step(session)
         val_loss = validation_loss(session.model, session.corpus.val, rows)
         found[rows] = (session.loss, session.grad_norm, val_loss, dict(gradients))
+    assert bool(forms["LinearCrossEntropy"]) == is_large
     loss, norm, val_loss, gradient = found.pop(8)
     scale = max(g.abs().max() for g in gradient.values())
     for its_loss, its_norm, its_val_loss, its_gradient in found.values():
