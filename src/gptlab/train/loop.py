@@ -30,7 +30,7 @@ def take_step(s: Session) -> None:
     """Update the weights from one batch; FloatingPointError, and no change, if it is not finite."""
     began = time.perf_counter()
     s.optimizers.set_lr(s.multiplier(s.step))
-    s.readings.send(s.step + 1, (s.record or update)(s, s.portions()))
+    s.readings.send(s.step + 1, (s.update or update)(s, s.portions()))
     s.step += 1
     s.read(all_but=0 if is_wanted(s) else 1)
     s.seconds += time.perf_counter() - began
