@@ -11,7 +11,7 @@ import torch
 from ends import last_files, metrics, quiet
 from torch import Tensor
 
-from gptlab.evaluate.validation import validation_loss
+from gptlab.evaluate.validation import val_places, validation_loss
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 from gptlab.train.loop import take_step
@@ -192,7 +192,8 @@ def test_packed_documents_are_validated_as_they_are_trained(
     with torch.no_grad():
         for parameter in s.model.parameters():
             parameter *= 5  # what has learned something tells documents apart
-    found = validation_loss(s.model, s.corpus.val, places=s.val_places)
+    placed = val_places(s.corpus, s.recipe.batching, s.device)
+    found = validation_loss(s.model, s.corpus.val, places=placed)
     tokens, T = torch.from_numpy(s.corpus.val[:].astype("int64")), 8
     total = 0.0
     for window in range(0, len(tokens) - 1, T):

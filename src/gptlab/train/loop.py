@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.utils import get_total_norm
 
-from gptlab.evaluate.validation import validation_loss
+from gptlab.evaluate.validation import val_places, validation_loss
 from gptlab.train.precision import autocast
 from gptlab.train.readings import GRAD_NORM, Numbers
 from gptlab.train.report import Report
@@ -66,8 +66,9 @@ def settle(s: Session, report: Report, signals: Signals) -> None:
     if last or is_due(s.step, settings.evaluate_every):
         report.display.announce("evaluating")
         with autocast(s.precision, s.device):
+            places = val_places(s.corpus, s.recipe.batching, s.device)
             val_loss = validation_loss(
-                s.model, s.corpus.val, stop=lambda: signals.received, places=s.val_places
+                s.model, s.corpus.val, stop=lambda: signals.received, places=places
             )
         if val_loss is None:
             return  # stopped on the way; the resumed run will do it

@@ -131,15 +131,6 @@ class Session:
             for first in range(0, len(batch.x_NT), rows)
         ]
 
-    def val_places(self, targets_BT: np.ndarray) -> Places | None:
-        """Place validation tokens as batching places those of training."""
-        documents_BT = np.searchsorted(self.corpus.val_starts, targets_BT, side="right")
-        positions_BT = self.recipe.batching.positions(documents_BT)
-        if positions_BT is None:
-            return None
-        both = (torch.from_numpy(each).to(self.device) for each in (positions_BT, documents_BT))
-        return Places(*both)
-
     def read(self, all_but: int = 0) -> None:
         """Read the numbers of all steps but so many; FloatingPointError if a step was not taken."""
         while len(self.readings.waiting) > all_but:
