@@ -149,6 +149,12 @@ class GPT(nn.Module):
         for module in self.modules_after_step:
             module.after_step()
 
+    def forget_step(self) -> None:
+        """Undo what passes have left behind since the last step: they are taken again."""
+        self.zero_grad(set_to_none=True)
+        for module in self.modules_after_step:
+            module.forget_step()
+
     def new_caches(self, capacity: int) -> list[Any]:
         """Make an empty cache per layer, for texts of at most this many tokens."""
         return [mixer.new_cache(capacity) for mixer in self.mixers()]

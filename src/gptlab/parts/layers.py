@@ -129,3 +129,7 @@ class AfterStep(nn.Module, ABC):
     @abstractmethod
     def after_step(self) -> None:
         """Do it; a step is a whole batch, whatever the portions it was computed in."""
+
+    @abstractmethod
+    def forget_step(self) -> None:
+        """Undo what passes have left behind since the last step: they are taken again."""
