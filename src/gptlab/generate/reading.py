@@ -47,20 +47,7 @@ class Reader:
 
     def next_logits(self) -> Tensor:
         """Read what is new; compute logits_NV of the token that follows each visible text."""
-        logits_nV = None if all(self.is_new) else self._step()
-        for length in sorted(
-            {n for n, is_new in zip(self.lengths, self.is_new, strict=True) if is_new}
-        ):
-            rows = [i for i, n in enumerate(self.lengths) if self.is_new[i] and n == length]
-            read_nV = self._read(rows, length)
-            if len(rows) == len(self.rows):
-                logits_nV = read_nV
-                break
-            if logits_nV is None:
-                logits_nV = read_nV.new_zeros(len(self.rows), read_nV.shape[1])
-            logits_nV[rows] = read_nV
-        assert logits_nV is not None
-        self.is_new = [not self.use_cache] * len(self.rows)
+        logits_nV = self._read_new() if any(self.is_new) else self._step()
         if len(self.rows) == self.n_all:
             return logits_nV
         logits_NV = logits_nV.new_zeros(self.n_all, logits_nV.shape[1])
@@ -118,6 +105,24 @@ class Reader:
         self.tokens_nT[i, :kept] = self.tokens_nT[i, n - kept : n].clone()
         self.lengths[i], self.is_new[i] = kept, True
         self.positions_n1[i if len(self.positions_n1) > 1 else 0] = kept - 1
+
+    def _read_new(self) -> Tensor:
+        """Read new texts as a whole, those of one length together, and go on with the others."""
+        logits_nV = None if all(self.is_new) else self._step().clone()
+        for length in sorted(
+            {n for n, is_new in zip(self.lengths, self.is_new, strict=True) if is_new}
+        ):
+            rows = [i for i, n in enumerate(self.lengths) if self.is_new[i] and n == length]
+            read_nV = self._read(rows, length)
+            if len(rows) == len(self.rows):
+                logits_nV = read_nV
+                break
+            if logits_nV is None:
+                logits_nV = read_nV.new_zeros(len(self.rows), read_nV.shape[1])
+            logits_nV[rows] = read_nV
+        assert logits_nV is not None
+        self.is_new = [not self.use_cache] * len(self.rows)
+        return logits_nV
 
     def _read(self, rows: list[int], length: int) -> Tensor:
         """Read whole texts of one length; give the logits that follow them."""
