@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -74,3 +76,14 @@ def test_a_quantized_matrix_is_never_written_out(build, monkeypatch, head, kind)
     monkeypatch.setattr(kind, "weight", property(lambda layer: pytest.fail("written out")))
     with torch.inference_mode():
         assert model(torch.arange(4)[None]).isfinite().all()
+
+
+def test_a_copy_has_a_matrix_of_its_own(build):
+    model = build(head="tied")
+    quantize(model, "int8")
+    tokens_BT = torch.arange(4)[None]
+    with torch.inference_mode():
+        before, copied = model(tokens_BT), copy.deepcopy(model)
+        copied.head.matrix.scale_O.zero_()
+        assert model(tokens_BT).equal(before)
+        assert not copied(tokens_BT).any()

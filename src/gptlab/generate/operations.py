@@ -86,8 +86,8 @@ def _into(
     for form in _forms(function):
         if _gives(out, form, args, kwargs, {"out": torch.empty_like(out)}):
             return partial(form, *args, **kwargs, out=out)
-    form = next(form for form in _forms(function) if _gives(out, form, args, kwargs))
-    call = partial(form, *args, **kwargs)
+    alike = (form for form in _forms(function) if _gives(out, form, args, kwargs))
+    call = partial(next(alike, function), *args, **kwargs)
     return lambda: out.copy_(call())
 
 

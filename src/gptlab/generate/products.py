@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 
 from gptlab.generate.operations import Call, Operation, memory
 from gptlab.parts.layers import SMALL
@@ -53,6 +54,8 @@ def lay_out(operations: Sequence[Operation], changing: set[int], result: Tensor)
             is_used_once = readers[memory(product.y_NO)] == 1
             if product.bias_O is None and is_used_once and memory(product.x_NI) not in changed:
                 to_add[id(each.made[0])] = each, product
+        elif each.function is embedding:
+            calls[each] = _choice(each, *each.args, **each.kwargs)
         elif (found := _sum_with(to_add, each)) is not None:
             earlier, calls[each] = found
             del calls[earlier]
@@ -71,6 +74,18 @@ def _product(
     return Product(input.view(-1, len(weight_IO)), weight_IO, bias, y.view(-1, len(weight)))
 
 
+def _choice(
+    operation: Operation, input: Tensor, weight: Tensor, *, max_norm: float | None = None, **_: Any
+) -> Call:
+    """Read the arguments of `embedding`."""
+    (y,) = operation.made
+    assert operation.again is not None
+    if max_norm is not None or not input.is_contiguous():
+        return operation.again
+    rows_ND = y.view(-1, weight.shape[1])
+    return partial(torch.index_select, weight, 0, input.view(-1), out=rows_ND)
+
+
 def _sum_with(
     to_add: dict[int, tuple[Operation, Product]], operation: Operation
 ) -> tuple[Operation, Call] | None:
@@ -79,13 +94,18 @@ def _sum_with(
     is_sum = getattr(operation.function, "__name__", "") == "add" and not operation.kwargs
     addends = operation.args if is_sum else ()
     for one, other in (addends, addends[::-1]) if len(addends) == 2 else ():
-        is_alike = isinstance(other, Tensor) and _form(other) == _form(total)
-        if id(one) in to_add and is_alike and other.is_contiguous() and total.is_contiguous():
+        if id(one) in to_add and one is not other and _are_alike(one, other, total):
             earlier, product = to_add.pop(id(one))
             shape = product.y_NO.shape
             return earlier, product.added_to(other.view(shape), total.view(shape))
     return None
 
 
-def _form(x: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return x.shape, x.dtype
+def _are_alike(first: Tensor, *others: Any) -> bool:
+    """Tell whether these are tensors of one form, side by side in memory."""
+    return first.is_contiguous() and all(
+        isinstance(x, Tensor)
+        and (x.shape, x.dtype) == (first.shape, first.dtype)
+        and x.is_contiguous()
+        for x in others
+    )

@@ -16,7 +16,8 @@ from torch.nn.functional import linear
 
 from gptlab import machine
 from gptlab.model.gpt import GPT
-from gptlab.parts.head.tied import TiedHead
+from gptlab.parts.head import MatrixHead
+from gptlab.parts.head.tied import Tied, TiedHead
 from gptlab.parts.layers import Linear
 
 PAYS_FROM = 20_000_000  # parameters: smaller models stand in the processor's caches anyway
@@ -57,8 +58,9 @@ class Int8Linear(nn.Module):
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None):
         super().__init__()
         self.out_features = len(weight_OI)
-        scale_O = weight_OI.float().abs().amax(dim=1).clamp(min=1e-12) / 127
-        rounded_OI = (weight_OI.float() / scale_O[:, None]).round()
+        weight_OI = weight_OI.detach().float()
+        scale_O = weight_OI.abs().amax(dim=1).clamp(min=1e-12) / 127
+        rounded_OI = (weight_OI / scale_O[:, None]).round()
         self.register_buffer("integers_OI", rounded_OI.to(torch.int8))
         self.register_buffer("scale_O", scale_O.to(torch.bfloat16))
         self.register_buffer("bias", None if bias_O is None else bias_O.detach())
@@ -76,6 +78,20 @@ class Int8Linear(nn.Module):
             y_NO = linear(x_NI, self.weight.to(torch.bfloat16))
         y = y_NO.to(x.dtype).unflatten(0, x.shape[:-1])
         return y if self.bias is None else y + self.bias
+
+
+class QuantizedTiedHead(MatrixHead):
+    """A head that reads the token embedding, with a smaller matrix of its own."""
+
+    def __init__(self, head: TiedHead, matrix: Bf16Linear | Int8Linear):
+        super().__init__(Tied(softcap=head.softcap, z_loss=head.z_weight or None))
+        self.scale, self.matrix = head.scale, matrix
+
+    def weight_VD(self, embedding_VD: Tensor) -> Tensor:
+        return self.matrix.weight.to(embedding_VD.dtype)
+
+    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        return self.matrix(x_BTD)
 
 
 KINDS = {"bf16": Bf16Linear, "int8": Int8Linear}
@@ -112,11 +128,4 @@ def quantize(model: GPT, to: str) -> None:
             if isinstance(child, Linear) and child.role in ROLES and fits(child.weight):
                 setattr(module, name, kind(child.weight, child.bias))
     if isinstance(model.head, TiedHead) and fits(model.embedding.weight):
-        _quantize_tied(model.head, kind(model.embedding.weight, None))
-
-
-def _quantize_tied(head: TiedHead, matrix: Bf16Linear | Int8Linear) -> None:
-    """Give a head that reads the token embedding a matrix of its own."""
-    head.matrix = matrix
-    head.scores = lambda x_BTD, embedding_VD: matrix(x_BTD)
-    head.weight_VD = lambda embedding_VD: matrix.weight.to(embedding_VD.dtype)
+        model.head = QuantizedTiedHead(model.head, kind(model.embedding.weight, None))

@@ -4,6 +4,7 @@ N texts of which n are left, T tokens read at once, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from gptlab.generate.recording import NotRepeatable, record
 from gptlab.generate.rows import keep_rows, put_rows, tensors
+from gptlab.generate.threads import with_threads_for
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 
-WORTH_RECORDING = 60  # steps: recording one takes as long as it saves in so many
-SMALLEST = 512  # positions that caches begin with; then twice as many, and so on
+WORTH_RECORDING = 10  # times: recording a step takes as long as it saves in so many
+BLOCK = 512  # positions by which the caches of a single text grow, all of which are read
+SMALLEST_BLOCK = 64
 
 
 class Reader:
@@ -33,8 +36,9 @@ class Reader:
         self.n_left = max_tokens
         self.capacity = self._room_for(max(self.lengths))
         self.caches: list[Any] | None = None
-        self.play: Callable[[], Tensor] | None = None
+        self.recorded: dict[str, Callable[[], Tensor]] = {}
         self.is_repeatable = True
+        self.n_weights = sum(x.numel() for x in chain(model.parameters(), model.buffers()))
         tokens_nT = torch.zeros(len(prompts), self.longest, dtype=torch.long)
         for row_T, prompt in zip(tokens_nT, prompts, strict=True):
             row_T[: len(prompt)] = torch.tensor(prompt)
@@ -90,7 +94,7 @@ class Reader:
     def keep(self, rows: list[int]) -> None:
         """Forget all texts but some of those that are left."""
         kept = [self.rows.index(row) for row in rows]
-        self.rows, self.play = rows, None
+        self.rows, self.recorded = rows, {}
         self.lengths = [self.lengths[i] for i in kept]
         self.is_new = [self.is_new[i] for i in kept]
         self.tokens_nT, self.newest_n1 = self.tokens_nT[kept], self.newest_n1[kept]
@@ -113,16 +117,24 @@ class Reader:
             {n for n, is_new in zip(self.lengths, self.is_new, strict=True) if is_new}
         ):
             rows = [i for i, n in enumerate(self.lengths) if self.is_new[i] and n == length]
-            read_nV = self._read(rows, length)
             if len(rows) == len(self.rows):
-                logits_nV = read_nV
+                logits_nV = self._read_all(length)
                 break
+            read_nV = self._read(rows, length)
             if logits_nV is None:
                 logits_nV = read_nV.new_zeros(len(self.rows), read_nV.shape[1])
             logits_nV[rows] = read_nV
         assert logits_nV is not None
         self.is_new = [not self.use_cache] * len(self.rows)
         return logits_nV
+
+    def _read_all(self, length: int) -> Tensor:
+        """Read all texts, for the first time or, as often as they fill the context, once more."""
+        read = partial(self._read, [*range(len(self.rows))], length)
+        if self.caches is None:
+            return read()
+        n_times = self.n_left // (self.model.context_length - length + 1)
+        return self._do(f"text of {length}", read, n_times)
 
     def _read(self, rows: list[int], length: int) -> Tensor:
         """Read whole texts of one length; give the logits that follow them."""
@@ -136,20 +148,27 @@ class Reader:
 
     def _step(self) -> Tensor:
         """Read the newest token of every text; of a text to be read anew it means nothing."""
-        if self.play is not None:
-            return self.play()
-        if not self.is_repeatable or self.n_left < WORTH_RECORDING:
-            return self._step_in_place()
+        n_products = self.n_weights * len(self.rows)
+        return with_threads_for(
+            n_products, lambda: self._do("token", self._step_in_place, self.n_left)
+        )
+
+    def _do(self, name: str, step: Callable[[], Tensor], n_times: int) -> Tensor:
+        """Do a step as it was recorded, or record it if it will come often enough."""
+        if name in self.recorded:
+            return self.recorded[name]()
+        if not self.is_repeatable or n_times < WORTH_RECORDING:
+            return step()
         assert self.caches is not None
         before = [dict(vars(cache)) for cache in self.caches if cache is not None]
         constants = chain(self.model.parameters(), self.model.buffers())
         try:
-            logits_nV, self.play = record(self._step_in_place, constants)
+            logits_nV, self.recorded[name] = record(step, constants)
         except NotRepeatable:
             self.is_repeatable = False
             for cache, values in zip(filter(None, self.caches), before, strict=True):
                 vars(cache).update(values)
-            return self._step_in_place()
+            return step()
         return logits_nV
 
     def _step_in_place(self) -> Tensor:
@@ -164,13 +183,11 @@ class Reader:
         return self.model.head(x_n1D, self.model.embedding.weight)[:, 0]
 
     def _room_for(self, length: int) -> int:
-        room = SMALLEST
-        while room < length:
-            room *= 2
-        return min(room, self.longest)
+        block = max(BLOCK // self.n_all, SMALLEST_BLOCK)
+        return min(-(-length // block) * block, self.longest)
 
     def _make_room(self) -> None:
-        self.capacity, self.play = self._room_for(max(self.lengths)), None
+        self.capacity, self.recorded = self._room_for(max(self.lengths)), {}
         for cache in self.caches or ():
             if hasattr(cache, "resize"):
                 cache.resize(self.capacity)

@@ -11,13 +11,13 @@ FEW = (
 
 def exact_gelu(x: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Give x * (1 + erf(x / sqrt 2)) / 2."""
+    if torch.compiler.is_compiling():
+        return torch._C._nn.gelu(x)
     if has_torch_function_unary(x):  # a single operation, for who notes them
         return handle_torch_function(exact_gelu, (x,), x, out=out)
-    if x.numel() > FEW or torch.compiler.is_compiling():
-        return torch._C._nn.gelu(x, out=out)
-    was_enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
+    is_enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(is_enabled and x.numel() > FEW)
     try:
         return torch._C._nn.gelu(x, out=out)
     finally:
-        torch._C._set_mkldnn_enabled(was_enabled)
+        torch._C._set_mkldnn_enabled(is_enabled)

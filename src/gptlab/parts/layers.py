@@ -17,7 +17,7 @@ from gptlab.kernels.dropout import dropout
 
 Role = Literal["embedding", "position", "input", "output", "head", "mixing", "router"]
 
-SMALL = 2**20  # weights: reading more takes longer than whatever joining them saves
+SMALL = 2**19  # weights: reading more takes longer than whatever another layout saves
 _fixed = ContextVar("_fixed", default=False)
 
 
