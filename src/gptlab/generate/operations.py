@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _nn  # pyright: ignore[reportAttributeAccessIssue]
 
 OTHER_ARGUMENTS = {"where"}  # torch has it with others than the method of that name
 CONVERSIONS = {"contiguous", "float", "to"}  # which give what they are given where it is right
@@ -99,7 +100,7 @@ def _copy(values: list[Tensor], to: list[Tensor]) -> None:
 def _forms(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """Go through functions that may do the same: torch's own may write where they are told to."""
     name = getattr(function, "__name__", "")
-    for namespace in (torch, torch._C._nn):
+    for namespace in (torch, _nn):
         if name not in OTHER_ARGUMENTS and hasattr(namespace, name):
             yield getattr(namespace, name)
     yield function
