@@ -85,7 +85,8 @@ def test_gives_as_many_tokens_as_asked(build, max_tokens):
     assert [step.shape for step in steps] == [(2,)] * max_tokens
 
 
-def test_the_cache_reads_every_token_once_and_the_head_the_last_only(build):
+def test_the_cache_reads_every_token_once_and_the_head_the_last_only(build, monkeypatch):
+    monkeypatch.setattr(reading, "WORTH_RECORDING", 999)
     model = build()
     read, scored = [], []
     model.embedding.register_forward_hook(lambda _, args, __: read.append(args[0].shape))
@@ -143,7 +144,8 @@ def test_texts_that_are_done_leave_and_change_nothing_for_the_rest(
 ):
     """They leave one after the other, while others begin anew and caches grow."""
     monkeypatch.setattr(reading, "WORTH_RECORDING", 0 if record else 999)
-    monkeypatch.setattr(reading, "SMALLEST", 4)
+    monkeypatch.setattr(reading, "SMALLEST_BLOCK", 4)
+    monkeypatch.setattr(reading, "BLOCK", 4)
     model = build(**ARCHITECTURES[name])
     prompts = [[(7 * i + n) % 256 for i in range(n)] for n in (3, 1, 9, 5, 7)]
     ends = [40, 4, 25, 11, 60]
