@@ -82,10 +82,10 @@ class Reader:
         for i in full:
             self._shorten(i)
         if len(set(self.lengths)) == 1:
-            self.tokens_nT[:, self.lengths[0]] = ids_n
+            self.tokens_nT.select(1, self.lengths[0]).copy_(ids_n)
         else:
             self.tokens_nT.scatter_(1, self.positions_n1 + 1, ids_n[:, None])
-        self.newest_n1.copy_(ids_n[:, None])
+        self.newest_n1.copy_(ids_n.unsqueeze(1))
         self.positions_n1 += 1
         self.lengths = [n + 1 for n in self.lengths]
         if max(self.lengths) > self.capacity:
