@@ -170,3 +170,21 @@ def spy(n_rows, forward):
         return forward(x, embedding)
 
     return spied
+
+
+@pytest.mark.parametrize(("many", "expected"), [(10**8, {"token", "text of 8"}), (0, {"token"})])
+def test_reading_half_a_context_again_is_recorded_where_it_is_small(
+    build, monkeypatch, many, expected
+):
+    """All that a recorded reading computes stays in memory."""
+    monkeypatch.setattr(reading, "MANY", many)
+    model = build()
+    reader = reading.Reader(model, [PROMPT], 20 * T, use_cache=True)
+    written = []
+    with torch.inference_mode():
+        for _ in range(5 * T):
+            ids_N = reader.next_logits().argmax(-1)
+            written.append(int(ids_N))
+            reader.append(ids_N)
+    assert set(reader.recorded) == expected
+    assert written == written_out(model, PROMPT, 5 * T)

@@ -18,6 +18,7 @@ from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 
 WORTH_RECORDING = 10  # times: recording a step takes as long as it saves in so many
+MANY = 10**8  # products: recording larger readings saves little, and keeps all that they compute
 BLOCK = 512  # positions by which the caches of a single text grow, all of which are read
 SMALLEST_BLOCK = 64
 
@@ -131,7 +132,8 @@ class Reader:
     def _read_all(self, length: int) -> Tensor:
         """Read all texts, for the first time or, as often as they fill the context, once more."""
         read = partial(self._read, [*range(len(self.rows))], length)
-        if self.caches is None:
+        n_products = self.n_weights * len(self.rows) * length
+        if self.caches is None or n_products > MANY:
             return read()
         n_times = self.n_left // (self.model.context_length - length + 1)
         return self._do(f"text of {length}", read, n_times)
