@@ -1,3 +1,4 @@
+import copy
 import gc
 import weakref
 from itertools import pairwise
@@ -127,3 +128,14 @@ def test_weights_are_let_go_of_one_by_one(build, monkeypatch, to):
     quantize(model, to)
     assert alive[0] == len(known)
     assert all(later < before for before, later in pairwise(alive))
+
+
+def test_a_copy_has_a_matrix_of_its_own(build):
+    model = build(head="tied")
+    quantize(model, "int8")
+    tokens_BT = torch.arange(4)[None]
+    with torch.inference_mode():
+        before, copied = model(tokens_BT), copy.deepcopy(model)
+        copied.head.matrix.scale_O.zero_()
+        assert model(tokens_BT).equal(before)
+        assert not copied(tokens_BT).any()

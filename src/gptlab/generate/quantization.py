@@ -21,7 +21,7 @@ from gptlab import machine
 from gptlab.kernels.cross_entropy import IGNORED, logit_losses
 from gptlab.model.gpt import GPT
 from gptlab.parts.head import LogitHead
-from gptlab.parts.head.tied import TiedHead
+from gptlab.parts.head.tied import Tied, TiedHead
 from gptlab.parts.layers import Linear
 
 PAYS_FROM = 20_000_000  # parameters: smaller models stand in the processor's caches anyway
@@ -88,6 +88,17 @@ class Int8Linear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+class QuantizedTiedHead(LogitHead):
+    """A head that reads the token embedding, with a smaller matrix of its own."""
+
+    def __init__(self, head: TiedHead, matrix: Bf16Linear | Int8Linear):
+        super().__init__(Tied(softcap=head.softcap, z_loss=head.z_weight or None))
+        self.scale, self.matrix = head.scale, matrix
+
+    def scores(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
+        return self.matrix(x_BTD)
+
+
 KINDS = {"bf16": Bf16Linear, "int8": Int8Linear}
 
 
@@ -126,14 +137,8 @@ def quantize(model: GPT, to: str) -> None:
             if isinstance(child, Linear) and child.role in ROLES and fits(child.weight):
                 setattr(module, name, kind(child.weight, child.bias))
     if isinstance(model.head, TiedHead) and fits(model.embedding.weight):
-        _quantize_tied(model.head, kind(model.embedding.weight, None))
+        model.head = QuantizedTiedHead(model.head, kind(model.embedding.weight, None))
     model.head.compute = partial(_losses, model.head)
-
-
-def _quantize_tied(head: TiedHead, matrix: Bf16Linear | Int8Linear) -> None:
-    """Give a head that reads the token embedding a matrix of its own."""
-    head.matrix = matrix
-    head.scores = lambda x_BTD, embedding_VD: matrix(x_BTD)
 
 
 def _losses(
