@@ -68,10 +68,12 @@ def _are_worth_joining(x: Tensor, layers: Sequence[nn.Linear]) -> bool:
     rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
     if len({layer.bias is None for layer in layers}) > 1:
         return False
-    if _fixed.get():  # only once, for all rows to come
-        is_plain = all(isinstance(layer, Linear) for layer in layers)  # in float32
-        return is_plain and width * x.shape[-1] <= SMALL
-    return torch.is_grad_enabled() and rows >= width
+    if torch.is_grad_enabled():
+        return rows >= width
+    if torch.compiler.is_compiling() or not _fixed.get():
+        return False
+    is_plain = all(isinstance(layer, Linear) for layer in layers)  # in float32
+    return is_plain and width * x.shape[-1] <= SMALL  # joined once, for all rows to come
 
 
 @contextmanager
