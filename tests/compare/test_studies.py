@@ -129,16 +129,16 @@ def test_a_failure_is_kept_shown_and_tried_once_more(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    start, failing = jobs.start_run, {"rope": 1, "swiglu": 9}
+    begin, failing = jobs.begin, {"rope": 1, "swiglu": 9}
 
     def unlucky(recipe: object, *rest: object, **more: object) -> object:
         arm = recipe.name.split("-")[0]  # pyright: ignore
         if failing.get(arm):
             failing[arm] -= 1
             raise OSError(f"no luck with {arm}")
-        return start(recipe, *rest, **more)  # pyright: ignore
+        return begin(recipe, *rest, **more)  # pyright: ignore
 
-    monkeypatch.setattr(jobs, "start_run", unlucky)
+    monkeypatch.setattr(jobs, "begin", unlucky)
     results = run(study(seeds=(0,)))
     assert {run.variant: run.state for run in results.runs} == {
         "base": "done",

@@ -108,7 +108,10 @@ class Runner:
                 if ended.problem and not stop():  # it heard a signal that we did not
                     raise Stopped(ended.problem)
             elif ended.how == "failed":
-                self._failed(ended, tasks, progress)
+                self._fail(ended, tasks, progress)
+            elif ended.how == "taken":
+                progress.waits(ended)
+                tasks.append(ended.task)  # after those that nobody has
             else:
                 progress.ended(ended)
 
