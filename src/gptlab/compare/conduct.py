@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptlab import files
-from gptlab.compare import noise
+from gptlab.compare import failures, noise
 from gptlab.compare.arms import Arm, arms_of
 from gptlab.compare.budget import counts_of
 from gptlab.compare.collecting import Conducted, Draw, collect
@@ -46,11 +46,11 @@ class How:
 def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
     folder = how.folder(study)
-    arms = arms_for(study, how, say, keep=True)
+    refuse_another(study, folder)
+    arms = arms_for(study, how, say, keep=not how.report_only)
     runner = Runner(how.root, folder, say, how.jobs, how.ray)
-    _refuse_another(study, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    files.replace(folder / STUDY, study.to_yaml().encode())
+    if not how.report_only:
+        _keep(study, folder)
 
     def finish(trials: Sequence[Job]) -> None:
         if how.report_only:
@@ -63,14 +63,14 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         tuned = tune(study, study.tune, arms, how.root, finish)
         arms = [each.arm for each in tuned]
     jobs = report_jobs(study, arms)
+    failed, notes = runner.failed, _notes_on_time(study, how)
     if how.report_only:
-        _refuse_nothing(jobs, how.root)
+        failed = _failed_before(jobs, how.root, folder, notes)
+        _refuse_nothing(jobs, how.root, failed)
+        _keep(study, folder)
     else:
         runner.finish(jobs)
-    notes = _notes_on_time(study, how)
-    conducted = Conducted(
-        study, how.root, folder, how.command, arms, jobs, tuned, runner.failures, notes
-    )
+    conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, failed, notes)
     results = judged(collect(conducted, draw), noise_of(arms, how))
     results.save(folder / RESULTS)
     return results
@@ -108,18 +108,44 @@ def _notes_on_time(study: Study, how: How) -> list[str]:
     return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
 
 
-def _refuse_nothing(jobs: Sequence[Job], root: Path) -> None:
+def _keep(study: Study, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    files.replace(folder / STUDY, study.to_yaml().encode())
+
+
+def _failed_before(
+    jobs: Sequence[Job], root: Path, folder: Path, notes: list[str]
+) -> dict[str, str]:
+    """Read why runs failed that have not ended since; what cannot be read of it is noted."""
+    known, damaged = failures.kept(folder)
+    if damaged:
+        notes.append(f"{folder / failures.FAILURES}: {damaged} damaged lines are left out")
+    names = {job.folder(root).name for job in jobs if job.state(root) in ("new", "started")}
+    return {name: problem for name, problem in known.items() if name in names}
+
+
+def _refuse_nothing(jobs: Sequence[Job], root: Path, failed: dict[str, str]) -> None:
     """Raise ValueError if no run has ended: earlier results would be replaced by none."""
-    if all(job.state(root) in ("new", "started") for job in jobs):
+    if not failed and all(job.state(root) in ("new", "started") for job in jobs):
         raise ValueError(
             f"--report-only: none of the {len(jobs)} runs is in {root} (gptlab's code or torch may "
             "be another by now, which makes them other runs); run it without --report-only"
         )
 
 
-def _refuse_another(study: Study, folder: Path) -> None:
+def refuse_another(study: Study, folder: Path) -> None:
     """Raise ValueError if the folder has the results of a study that asks something else."""
-    if (folder / STUDY).exists() and not study.extends(read_study(str(folder / STUDY))):
+    if not (folder / STUDY).exists():
+        return
+    try:
+        other = read_study(str(folder / STUDY))
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+        raise ValueError(
+            f"{problem}; it tells what the results beside it answer: give this study a name of "
+            f"its own, --name NAME, or remove {folder}"
+        ) from None
+    if not study.extends(other):
         raise ValueError(
             f"{folder} has the results of a study that asks something else: give this one a name "
             f"of its own, --name NAME, or remove {folder}"

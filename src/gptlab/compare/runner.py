@@ -1,12 +1,12 @@
 """Brings the runs of a study to their end: what is done stays done, what failed is tried again."""
 
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gptlab import files, machine
+from gptlab import machine
+from gptlab.compare import failures
 from gptlab.compare.budget import counts_of
 from gptlab.compare.jobs import RETRIES, Ended, Executor, Job, Task, in_this_process
 from gptlab.compare.on_ray import OnRay
@@ -17,7 +17,6 @@ from gptlab.train.session import Say
 from gptlab.train.signals import Signals
 
 PROCESS_BYTES = 500_000_000  # of a process that has torch in it, before it does anything
-FAILURES = "failures.jsonl"
 LOG = "log.txt"
 
 
@@ -34,7 +33,7 @@ class Runner:
     """Runs jobs below `root`; what a person may want to read of it goes to `folder`.
 
     `jobs`: how many at once, null: what the machine can carry. `ray`: the address of a cluster.
-    `failures`: what went wrong for good, by the name of the run's folder.
+    `failed`: what went wrong for good, by the name of the run's folder.
     """
 
     root: Path
@@ -42,7 +41,7 @@ class Runner:
     say: Say
     jobs: int | None = None
     ray: str | None = None
-    failures: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def finish(self, jobs: Sequence[Job], later: float = 0.0) -> None:
         """Run what has not ended yet. Raises Stopped after a signal.
@@ -115,19 +114,11 @@ class Runner:
             else:
                 progress.ended(ended)
 
-    def _failed(self, ended: Ended, tasks: deque[Task], progress: Progress) -> None:
-        task = ended.task
-        line = {"run": task.name, "attempt": task.attempt, "problem": ended.problem}
-        files.append(self.folder / FAILURES, json.dumps(line).encode() + b"\n")
+    def _fail(self, ended: Ended, tasks: deque[Task], progress: Progress) -> None:
+        task, failure = ended.task, failures.keep(ended, self.folder)
         again = task.attempt <= RETRIES
         progress.failed(ended, again)
         if again:
             tasks.append(replace(task, attempt=task.attempt + 1))
         else:
-            self.failures[task.name] = f"{ended.problem} (tried {task.attempt} times)"
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
+            self.failed[task.name] = failure.text
