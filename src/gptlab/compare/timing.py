@@ -8,10 +8,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from pydantic import PositiveFloat
+
 from gptlab import files
 from gptlab.compare.arms import Arm
 from gptlab.compare.budget import match_time
 from gptlab.compare.identity import recipe_identity
+from gptlab.config import Config
 from gptlab.runs.folder import MAX_JSON_BYTES
 from gptlab.train.loop import take_step
 from gptlab.train.opening import begin
@@ -20,6 +23,10 @@ from gptlab.train.session import Say
 
 WARM_UP, LEAST, MOST_SECONDS = 2, 3, 1.0
 PILOT = "pilot.json"
+
+
+class _Pilot(Config):
+    seconds: dict[str, PositiveFloat]
 
 
 def step_seconds(recipes: Sequence[Recipe]) -> list[float]:
@@ -36,7 +43,7 @@ def timed(arms: Sequence[Arm], folder: Path, say: Say, keep: bool) -> list[Arm]:
 
     What was measured once is kept in the study's folder, so that the runs stay what they are.
     """
-    known = files.read_object(folder / PILOT, MAX_JSON_BYTES) or {}
+    known = _measured_before(folder / PILOT)
     names = [recipe_identity(arm.recipe, arm.facts) for arm in arms]
     missing = [number for number, name in enumerate(names) if name not in known]
     if missing:
@@ -44,6 +51,7 @@ def timed(arms: Sequence[Arm], folder: Path, say: Say, keep: bool) -> list[Arm]:
         measured = step_seconds([arms[number].recipe for number in missing])
         known |= {names[number]: seconds for number, seconds in zip(missing, measured, strict=True)}
         if keep:
+            folder.mkdir(parents=True, exist_ok=True)
             files.replace(folder / PILOT, json.dumps(known, indent=1).encode() + b"\n")
     pace = dict(zip(names, (known[name] for name in names), strict=True))
     budget = {
@@ -56,6 +64,18 @@ def timed(arms: Sequence[Arm], folder: Path, say: Say, keep: bool) -> list[Arm]:
         recipe, matched = match_time(arm.recipe, budget[arm.scale], pace[name])
         found.append(replace(arm, recipe=recipe, matched=matched))
     return found
+
+
+def _measured_before(file: Path) -> dict[str, float]:
+    try:
+        tree = files.read_object(file, MAX_JSON_BYTES)
+        return _Pilot.parse({"seconds": tree or {}}).seconds
+    except ValueError as error:
+        problem = str(error).splitlines()[0].removeprefix(f"{file}: damaged: ")
+        raise ValueError(
+            f"{file}: damaged: {problem}; remove it, and steps are measured anew: runs of other "
+            "steps are other runs"
+        ) from None
 
 
 def _times(recipe: Recipe) -> list[float]:
