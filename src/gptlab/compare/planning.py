@@ -54,7 +54,9 @@ def plan(study: Study, how: How, say: Say) -> Plan:
     trials = first_jobs(study, study.tune, arms) if study.tune else []
     jobs = [*trials, *reports]
     left = [job for job in jobs if job.state(how.root) in ("new", "started")]
-    at_once = Runner(how.root, how.folder(study), say, how.jobs, how.ray).at_once(left or jobs)
+    at_once = Runner(how.root, how.folder(study), say, how.jobs, how.ray).at_once(
+        jobs, left or jobs
+    )
     pace = _Pace(arms, jobs, how.root)
     root = how.root.absolute()
     home = next(folder for folder in (root, *root.parents) if folder.exists())
