@@ -1,6 +1,7 @@
 """From run folders to `results.json`: numbers are read from the folders, never remembered."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from gptlab.compare.tuning import Tuned, tuning_seeds
 from gptlab.model.accounting import cache_bytes
 from gptlab.model.gpt import Model
 from gptlab.model.memory import training_memory
-from gptlab.runs.folder import RunFolder
+from gptlab.runs.folder import CONFIG, RunFolder
 from gptlab.train.recipe import Recipe
 
 Draw = Callable[[Model], list[str]]
@@ -143,7 +144,7 @@ def _run(conducted: Conducted, job: Job) -> results.Run | None:
         identity=job.identity,
         state=state if has_ended else "failed",  # pyright: ignore[reportArgumentType]
         problem=run.status()["reason"] if state == "diverged" else problem,
-        command=f"gptlab train {path / 'config.yaml'} name={job.arm.name.replace('+', '.')}-again",
+        command=_command(run) if path.exists() else conducted.command,
         metrics={
             metric.label: metric.measure(measured) if state == "done" else None
             for metric in study.metrics
@@ -152,6 +153,17 @@ def _run(conducted: Conducted, job: Job) -> results.Run | None:
         else {},
         curve=_curve(measured, counts_of(job.recipe).flops_per_token),
     )
+
+
+def _command(run: RunFolder) -> str:
+    """Say what repeats a run where its study was run: `train` finds a name that is free.
+
+    On a CPU, other threads would round otherwise.
+    """
+    known = run.environment()
+    threads = known.get("machine", {}).get("torch", {}).get("threads")
+    same = f"OMP_NUM_THREADS={threads} " if known.get("device") == "cpu" and threads else ""
+    return same + shlex.join(["gptlab", "train", str(run.path / CONFIG)])
 
 
 def _curve(measured: MeasuredRun, flops_per_token: float) -> results.Curve:
