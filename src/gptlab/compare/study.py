@@ -167,19 +167,22 @@ class Study(Config):
             whole, settings = None, variant
         if whole is not None:
             recipe = recipe.but(**{part: getattr(whole, part) for part in FROM_A_RECIPE})
-        after = recipe.override(settings)
-        _check_shared(name, recipe, after)
+        try:
+            after = recipe.override(settings)
+            _check_shared(recipe, after)
+        except ValueError as error:
+            raise ValueError(f"variant {name}: {error}") from None
         return after
 
 
-def _check_shared(name: str, before: Recipe, after: Recipe) -> None:
+def _check_shared(before: Recipe, after: Recipe) -> None:
     """Raise ValueError for a change of what all arms of a study share."""
     for path, was, is_now in differences(before, after):
         section, _, setting = path.partition(".")
         if section in FROM_A_RECIPE or (section == "train" and setting in FREE_IN_TRAIN):
             continue
         raise ValueError(
-            f"variant {name}: {path}={is_now} (the base has {was}) is the same for all arms of a "
+            f"{path}={is_now} (the base has {was}) is the same for all arms of a "
             "study, or they could not be compared; leave it out, or give it to the base"
         )
 
