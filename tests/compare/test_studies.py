@@ -11,6 +11,7 @@ from gptlab import files
 from gptlab.compare import jobs, timing
 from gptlab.compare.conduct import How
 from gptlab.compare.planning import plan
+from gptlab.compare.report.contents import warnings
 from gptlab.compare.results import Results
 from gptlab.runs.folder import RunFolder
 from gptlab.train.run import start_run
@@ -166,6 +167,25 @@ def test_a_failure_is_kept_shown_and_tried_once_more(
     assert run(study(seeds=(0,)), replace(how, report_only=True)) == whole
 
 
+def test_a_trial_that_failed_does_not_keep_the_rest_from_being_reported(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    begin = jobs.begin
+
+    def unlucky(recipe: object, *rest: object) -> object:
+        if recipe.optimizer.lr == 1e-3:  # pyright: ignore
+            raise OSError("no luck")
+        return begin(recipe, *rest)  # pyright: ignore
+
+    monkeypatch.setattr(jobs, "begin", unlucky)
+    asked = study(seeds=(0,), tune={"lr": [1e-3, 2e-3, 4e-3], "extensions": 0})
+    results = run(asked)
+    assert {each.state for each in results.runs if each.role == "report"} == {"done"}
+    assert sum(each.state == "failed" for each in results.runs) == 3
+    reported = run(asked, replace(how, report_only=True))
+    assert (reported.runs, reported.tuning) == (results.runs, results.tuning)
+
+
 def test_failures_of_before_are_read_as_far_as_they_can_be(
     study: MakeStudy, run: Conduct, how: How
 ):
@@ -217,7 +237,7 @@ def test_a_target_that_nobody_reaches_is_a_result(study: MakeStudy, run: Conduct
 
 
 def test_one_seed_is_said_to_tell_nothing(study: MakeStudy, run: Conduct):
-    assert any("one seed" in note for note in run(study(seeds=(4,))).notes)
+    assert sum("one seed" in warning for warning in warnings(run(study(seeds=(4,))))) == 1
 
 
 def test_report_only_runs_nothing_and_says_what_is_missing(

@@ -54,9 +54,9 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
 
     def finish(trials: Sequence[Job]) -> None:
         if how.report_only:
-            _refuse_missing(trials, how.root)
+            _refuse_missing(trials, how.root, _failed_before(trials, how.root, folder))
         else:
-            runner.finish(trials, later=total_flops(report_jobs(study, arms)))
+            runner.finish(trials, "tuning", total_flops(report_jobs(study, arms)))
 
     tuned: list[Tuned] = []
     if study.tune:
@@ -65,11 +65,13 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     jobs = report_jobs(study, arms)
     failed, notes = runner.failed, _notes_on_time(study, how)
     if how.report_only:
-        failed = _failed_before(jobs, how.root, folder, notes)
+        everything = [*jobs, *(job for each in tuned for job in each.jobs)]
+        failed = _failed_before(everything, how.root, folder)
+        notes += _notes_on_failures(folder)
         _refuse_nothing(jobs, how.root, failed)
         _keep(study, folder)
     else:
-        runner.finish(jobs)
+        runner.finish(jobs, "the study")
     conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, failed, notes)
     results = judged(collect(conducted, draw), noise_of(arms, how))
     results.save(folder / RESULTS)
@@ -113,20 +115,21 @@ def _keep(study: Study, folder: Path) -> None:
     files.replace(folder / STUDY, study.to_yaml().encode())
 
 
-def _failed_before(
-    jobs: Sequence[Job], root: Path, folder: Path, notes: list[str]
-) -> dict[str, str]:
-    """Read why runs failed that have not ended since; what cannot be read of it is noted."""
-    known, damaged = failures.kept(folder)
-    if damaged:
-        notes.append(f"{folder / failures.FAILURES}: {damaged} damaged lines are left out")
+def _failed_before(jobs: Sequence[Job], root: Path, folder: Path) -> dict[str, str]:
+    """Read why runs failed that have not ended since."""
     names = {job.folder(root).name for job in jobs if job.state(root) in ("new", "started")}
-    return {name: problem for name, problem in known.items() if name in names}
+    return {name: why for name, why in failures.kept(folder)[0].items() if name in names}
+
+
+def _notes_on_failures(folder: Path) -> list[str]:
+    _, damaged = failures.kept(folder)
+    return [f"{folder / failures.FAILURES}: {damaged} damaged lines are left out"] * bool(damaged)
 
 
 def _refuse_nothing(jobs: Sequence[Job], root: Path, failed: dict[str, str]) -> None:
     """Raise ValueError if no run has ended: earlier results would be replaced by none."""
-    if not failed and all(job.state(root) in ("new", "started") for job in jobs):
+    unknown = [job for job in jobs if job.folder(root).name not in failed]
+    if unknown == list(jobs) and all(job.state(root) in ("new", "started") for job in jobs):
         raise ValueError(
             f"--report-only: none of the {len(jobs)} runs is in {root} (gptlab's code or torch may "
             "be another by now, which makes them other runs); run it without --report-only"
@@ -152,8 +155,12 @@ def refuse_another(study: Study, folder: Path) -> None:
         )
 
 
-def _refuse_missing(trials: Sequence[Job], root: Path) -> None:
-    missing = [job.label for job in trials if job.state(root) in ("new", "started")]
+def _refuse_missing(trials: Sequence[Job], root: Path, failed: dict[str, str]) -> None:
+    missing = [
+        job.label
+        for job in trials
+        if job.state(root) in ("new", "started") and job.folder(root).name not in failed
+    ]
     if missing:
         raise ValueError(
             f"--report-only: {len(missing)} runs of tuning have not ended yet ({missing[0]}), so "

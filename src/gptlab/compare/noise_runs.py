@@ -31,7 +31,7 @@ def measure_noise(
     arm = Arm(BASE, ONLY, (), recipe, facts, None, True)
     jobs = [Job.of(arm, seed, "report") for seed in seeds]
     runner = Runner(how.root, how.studies / NOISE, say, how.jobs, how.ray)
-    runner.finish(jobs)
+    runner.finish(jobs, "the noise")
     states = {job: job.state(how.root) for job in jobs}
     ended = [
         MeasuredRun.of(RunFolder(job.folder(how.root))) for job in jobs if states[job] == "done"

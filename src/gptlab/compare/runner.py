@@ -43,10 +43,10 @@ class Runner:
     ray: str | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
-    def finish(self, jobs: Sequence[Job], later: float = 0.0) -> None:
+    def finish(self, jobs: Sequence[Job], what: str, later: float = 0.0) -> None:
         """Run what has not ended yet of all these. Raises Stopped after a signal.
 
-        `later`: FLOPs of runs that will come after these, for the estimate of time.
+        `what` they are for. `later`: FLOPs of what comes after them, for the estimate of time.
         """
         by_name = {job.folder(self.root).name: job for job in jobs}
         states = {name: job.state(self.root) for name, job in by_name.items()}
@@ -57,6 +57,9 @@ class Runner:
         at_once = self.at_once(all_jobs, [by_name[name] for name in waiting])
         threads = self.threads(all_jobs)
         tasks = deque(self._task(by_name[name], name, threads) for name in waiting)
+        where = "on Ray" if self.ray else f"{at_once} at once"
+        counted = f"{len(all_jobs)} runs, {len(waiting)} of them to be done"
+        self.say(f"{what}: {counted}, {where}; threads of each: {threads}")
         self.folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(at_once, by_name[waiting[0]].recipe.train.device)
         labels = {name: job.label for name, job in by_name.items()}
