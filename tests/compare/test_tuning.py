@@ -5,6 +5,7 @@ from studies import Conduct, MakeStudy
 
 from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How
+from gptlab.compare.report.contents import warnings
 from gptlab.compare.study import Tuning
 from gptlab.compare.tuning import first_jobs
 
@@ -52,7 +53,7 @@ def test_an_optimum_at_the_edge_extends_the_range_for_all(
         assert grid == pytest.approx([1e-6, 2e-6, 4e-6][: 2 + extensions])
         assert (curve.chosen, curve.edge) == (grid[-1], True)
         assert curve.extended == (extensions > 0)
-    assert sum("at the edge" in note for note in results.notes) == 2
+    assert sum("at the edge" in warning for warning in warnings(results)) == 2
 
 
 def test_reporting_alone_cannot_guess_a_learning_rate(study: MakeStudy, run: Conduct, how: How):

@@ -261,19 +261,4 @@ def _notes(conducted: Conducted, runs: Sequence[results.Run]) -> list[str]:
     notes = []
     if missing:
         notes.append(f"not run yet: {'; '.join(missing)}")
-    if len(conducted.study.seeds) == 1:
-        notes.append("one seed: differences have no interval, and nothing can be concluded")
-    notes += [
-        f"{run.variant}, seed {run.seed} {run.state}: {run.problem}"
-        for run in runs
-        if run.state != "done" and run.role == "report"
-    ]
-    notes += [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]
-    for curve in (tuned.curve for tuned in conducted.tuned):
-        if curve.edge:
-            at = f" at {curve.scale}" if curve.scale else ""
-            notes.append(
-                f"{curve.variant}{at}: the best {curve.setting}, {curve.chosen:g}, is at the edge "
-                "of what was tried: a better one may lie beyond it"
-            )
-    return notes
+    return notes + [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]

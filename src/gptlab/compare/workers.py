@@ -112,7 +112,7 @@ def _serve(pipe: Connection, log: str, gpu: str | None) -> None:
     if gpu is not None:
         os.environ[VARIABLE] = gpu
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(target, 1)
     os.dup2(target, 2)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
