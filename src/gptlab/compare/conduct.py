@@ -12,6 +12,7 @@ from gptlab.compare.collecting import Conducted, Draw, collect
 from gptlab.compare.identity import LENGTH, recipe_identity
 from gptlab.compare.jobs import Job
 from gptlab.compare.judging import judged
+from gptlab.compare.looks import Looks
 from gptlab.compare.reading import read_study
 from gptlab.compare.results import NoiseFloor, Results
 from gptlab.compare.runner import Runner
@@ -71,7 +72,9 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     conducted = Conducted(
         study, how.root, folder, how.command, arms, jobs, tuned, runner.failures, notes
     )
-    results = judged(collect(conducted, draw), noise_of(arms, how))
+    looks = Looks.load(folder)
+    results = judged(collect(conducted, draw), noise_of(arms, how), looks)
+    looks.save(folder)  # first: what is shown has been counted
     results.save(folder / RESULTS)
     return results
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from gptlab.compare.looks import Look, Looks
 from gptlab.compare.results import Comparison, Finding, NoiseFloor, Results
 from gptlab.compare.statistics import Arm
 from gptlab.compare.verdict import compare, with_margin
@@ -9,25 +10,38 @@ from gptlab.compare.verdict import compare, with_margin
 MOST_SHOWN = 3  # differences that a verdict names
 
 
-def judged(results: Results, noise: NoiseFloor | None) -> Results:
-    """Compare every arm with the base of its scale, by every metric."""
+def judged(results: Results, noise: NoiseFloor | None, looks: Looks) -> Results:
+    """Compare every arm with the base of its scale, by every metric, and count it as a look."""
     metrics = [
         with_margin(metric, arms_by_value(results, metric.name, scale)[results.base], noise)
         for metric in results.metrics
         for scale in results.scales[:1]
     ]
     comparisons: list[Comparison] = []
+    notes: list[str] = []
     for metric in metrics:
         for scale in results.scales:
             arms = arms_by_value(results, metric.name, scale)
             findings = [finding for finding in results.findings if finding.scale == scale]
             refused = dict(_read_otherwise(findings) if metric.per_token else {})
             refused |= refusals(findings)
+            tested = {name: arm for name, arm in arms.items() if name not in refused}
+            look = looks.take(metric.name, scale, results.base, tested)
+            notes += _left_out(look, results.confidence)
             comparisons += compare(
-                metric, results.base, arms, refused, noise, results.confidence, scale
+                metric, results.base, arms, refused, noise, results.confidence, scale, look
             )
     update = {"metrics": metrics, "comparisons": comparisons, "noise": noise}
+    update["notes"] = [*results.notes, *dict.fromkeys(notes)]
     return results.model_copy(update=update)
+
+
+def _left_out(look: Look, confidence: float) -> list[str]:
+    return [
+        f"{name}: seed {', '.join(map(str, seeds))} was judged before and is left out; choosing "
+        f"among seeds whose results are known is not covered by the {1 - confidence:.0%}"
+        for name, seeds in look.left_out.items()
+    ]
 
 
 def arms_by_value(results: Results, metric: str, scale: str) -> dict[str, Arm]:

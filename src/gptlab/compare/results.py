@@ -148,7 +148,8 @@ class Comparison(Plain):
 
     `difference` is variant - base (variant / base of a metric whose scale is `ratio`); `low` to
     `high` is its interval by itself, `family_low` to `family_high` the one that holds for all
-    variants of this metric at once. `p_adjusted` is Holm's over the `family` variants.
+    variants of this metric at once. `p_adjusted` is Holm's over the `family` variants. Both go by
+    `alpha`, what the `look` may spend of 1 - confidence: see `looks.py`.
     `paired`: by seed; else the arms are independent. `lost`: runs without a value.
     """
 
@@ -167,6 +168,8 @@ class Comparison(Plain):
     difference: Number | None = None
     sd: Number | None = None  # of the paired differences, of logarithms for ratios
     confidence: Number = 0.95
+    look: Count = 1  # number of the set of runs, in the order in which they were judged
+    alpha: Number = 0.05
     low: Number | None = None
     high: Number | None = None
     family: Count = 1

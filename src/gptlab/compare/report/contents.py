@@ -23,12 +23,14 @@ METHOD = (
     "same batches and the same initial values of what they share, so they are compared in pairs: "
     "mean, t interval, p of the t test; arms of other seeds by Welch's; where runs diverged or "
     "never got there, by ranks with those last, never by an average. p is Holm's over all variants "
-    "of a metric, each metric and size by itself. better or worse: that p is at most {alpha:.0%}. "
-    "no difference larger than M: the interval that holds for all variants at once lies within ±M. "
-    "not resolved: neither; the number of seeds is what finds the difference seen, or "
-    "excludes M, in four of five studies; p holds for seeds decided on beforehand, not for seeds "
-    "added until a verdict appears. not comparable: the arms differ in what was not declared, "
-    "or, by a metric of tokens, in their tokenizer."
+    "of a metric, each metric and size by itself. better or worse: that p is at most what the look "
+    "asks for. A look is a set of runs whose results were judged; the first may spend 80% of "
+    "{alpha:.0%}, every later one much less, so that with all of them together at most {alpha:.0%} "
+    "of studies find what is not there, whatever is added after results were seen. "
+    "no difference larger than M: the interval that holds for all variants at once, at this look, "
+    "lies within ±M. not resolved: neither; the number of seeds is what finds the difference seen, "
+    "or excludes M, in four of five studies, at the next look. not comparable: the arms differ in "
+    "what was not declared, or, by a metric of tokens, in their tokenizer."
 )
 
 
@@ -52,6 +54,7 @@ def facts(results: Results) -> dict[str, str]:
         "matters": "–"
         if metric.margin is None
         else f"{metric.margin:.3g} ({metric.margin_source})",
+        "look": _look(results),
         "noise floor": _noise(results),
     }
     if results.scales != [""]:
@@ -119,6 +122,18 @@ def _unfinished(results: Results) -> list[str]:
         f"{what}, seed {', '.join(str(run.seed) for run in some)}: {some[0].problem}"
         for what, some in groups.items()
     ]
+
+
+def _look(results: Results) -> str:
+    """Say how often the study was judged, by what decides it, and what that leaves."""
+    looks = {x.look: x.alpha for x in answers(results)}
+    if not looks:
+        return "–"
+    number = max(looks)
+    text = f"{number}, where p of at most {looks[number]:.2g} decides"
+    if number == 1:
+        return text
+    return f"{text}: other results of this study were judged before, {number - 1} in number"
 
 
 def _noise(results: Results) -> str:

@@ -37,7 +37,7 @@ def forest(results: Results, metric: Metric) -> Picture | None:
     grey = f" Grey: too small to matter, ±{size(margin, metric)}." if margin else ""
     caption = (
         f"Large dots are means, small ones single seeds. Thick bars: {lines[0].confidence:.0%} "
-        f"interval of each line by itself; thin ones hold for all lines at once.{grey}"
+        f"interval of each line by itself; thin ones, which decide, hold for all at once.{grey}"
     )
     return Picture(f"forest-{metric.name}", f"Difference in {metric.title}", caption, figure)
 
