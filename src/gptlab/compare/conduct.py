@@ -87,11 +87,14 @@ def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
     return arms
 
 
-def noise_of(arms: Sequence[Arm], how: How) -> NoiseFloor | None:
-    """Find the noise floor of the reference, if `gptlab noise` has measured it."""
-    arm = next(arm for arm in arms if arm.reference)
-    name = recipe_identity(arm.recipe, arm.facts)
-    return noise.load(how.noise_file(arm.recipe.name, name), name)
+def noise_of(arms: Sequence[Arm], how: How) -> dict[str, NoiseFloor]:
+    """Find the noise floor of the reference at every size where `gptlab noise` has measured it."""
+    floors = {}
+    for arm in arms:
+        if arm.reference:
+            name = recipe_identity(arm.recipe, arm.facts)
+            floors[arm.scale] = noise.load(how.noise_file(arm.recipe.name, name), name)
+    return {scale: floor for scale, floor in floors.items() if floor is not None}
 
 
 def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:

@@ -3,37 +3,44 @@
 from collections.abc import Mapping, Sequence
 
 from gptlab.compare.looks import Look, Looks
-from gptlab.compare.results import Comparison, Finding, NoiseFloor, Results
+from gptlab.compare.results import Comparison, Finding, Metric, NoiseFloor, Results
 from gptlab.compare.statistics import Arm
 from gptlab.compare.verdict import compare, with_margin
 
 MOST_SHOWN = 3  # differences that a verdict names
 
 
-def judged(results: Results, noise: NoiseFloor | None, looks: Looks) -> Results:
-    """Compare every arm with the base of its scale, by every metric, and count it as a look."""
-    metrics = [
-        with_margin(metric, arms_by_value(results, metric.name, scale)[results.base], noise)
-        for metric in results.metrics
-        for scale in results.scales[:1]
-    ]
+def judged(results: Results, noise: Mapping[str, NoiseFloor], looks: Looks) -> Results:
+    """Compare every arm with the base of its size, by every metric, and count it as a look.
+
+    `noise`: the floor of every size that has one.
+    """
+    metrics: list[Metric] = []
     comparisons: list[Comparison] = []
     notes: list[str] = []
-    for metric in metrics:
+    for metric in results.metrics:
+        at_sizes = []
         for scale in results.scales:
-            arms = arms_by_value(results, metric.name, scale)
-            findings = [finding for finding in results.findings if finding.scale == scale]
-            refused = dict(_read_otherwise(findings) if metric.per_token else {})
-            refused |= refusals(findings)
+            arms, floor = arms_by_value(results, metric.name, scale), noise.get(scale)
+            refused = _refused(results, metric, scale)
             tested = {name: arm for name, arm in arms.items() if name not in refused}
             look = looks.take(metric.name, scale, results.base, tested)
             notes += _left_out(look, results.confidence)
+            at_sizes.append(with_margin(metric, arms[results.base], floor))
             comparisons += compare(
-                metric, results.base, arms, refused, noise, results.confidence, scale, look
+                at_sizes[-1], results.base, arms, refused, floor, results.confidence, scale, look
             )
-    update = {"metrics": metrics, "comparisons": comparisons, "noise": noise}
+        metrics.append(at_sizes[0] if len({each.margin for each in at_sizes}) == 1 else metric)
+    update = {"metrics": metrics, "comparisons": comparisons, "noise": dict(noise)}
     update["notes"] = [*results.notes, *dict.fromkeys(notes)]
     return results.model_copy(update=update)
+
+
+def _refused(results: Results, metric: Metric, scale: str) -> dict[str, str]:
+    """Say of each arm that cannot be compared by a metric, why."""
+    findings = [finding for finding in results.findings if finding.scale == scale]
+    refused = dict(_read_otherwise(findings) if metric.per_token else {})
+    return refused | refusals(findings)
 
 
 def _left_out(look: Look, confidence: float) -> list[str]:
@@ -59,8 +66,8 @@ def _read_otherwise(findings: Sequence[Finding]) -> Mapping[str, str]:
     return {each.variant: reason for each in findings if each.what == "tokenizer_sha256"}
 
 
-def refusals(findings: Sequence[Finding]) -> Mapping[str, str]:
-    """Say of each arm that cannot be compared, why."""
+def refusals(findings: Sequence[Finding]) -> dict[str, str]:
+    """Say of each arm that cannot be compared by anything, why."""
     reasons: dict[str, list[str]] = {}
     for finding in findings:
         if finding.severity == "refuses":

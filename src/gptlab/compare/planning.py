@@ -14,6 +14,7 @@ from gptlab.compare.jobs import Job
 from gptlab.compare.looks import Looks, share
 from gptlab.compare.noise import pair_sd
 from gptlab.compare.power import smallest_effect
+from gptlab.compare.results import NoiseFloor
 from gptlab.compare.runner import Runner
 from gptlab.compare.study import Study
 from gptlab.compare.timing import step_seconds
@@ -31,8 +32,8 @@ KEPT = 2  # checkpoints that a run keeps: the last and the best
 class Plan:
     """`seconds`: of what is left to do, with `at_once` runs side by side; `disk` in bytes.
 
-    `resolves`: the smallest effect that would be found with a power of 80% at the look of that
-    number, by the stored noise floor; null without one, or with one seed.
+    `resolves`: by size, the smallest effect that would be found with a power of 80% at the look of
+    that number, by the stored noise floor; null without one, or with one seed.
     """
 
     arms: list[Arm]
@@ -44,7 +45,7 @@ class Plan:
     seconds: float
     disk: int
     free: int
-    resolves: float | None
+    resolves: dict[str, float | None]
     look: int
 
 
@@ -82,16 +83,19 @@ def _look(study: Study, arms: Sequence[Arm], how: How) -> int:
     return Looks.load(how.folder(study)).planned(study.metrics[0].label, scale, names, study.seeds)
 
 
-def _resolves(study: Study, arms: Sequence[Arm], how: How, look: int) -> float | None:
+def _resolves(study: Study, arms: Sequence[Arm], how: How, look: int) -> dict[str, float | None]:
     """Find the smallest effect of the first metric, as if pairs had nothing in common."""
-    floor, metric = noise_of(arms, how), study.metrics[0]
-    noise = floor.metrics.get(metric.label) if floor else None
+    floors, metric = noise_of(arms, how), study.metrics[0]
     variants = sum(not arm.reference for arm in arms) // max(1, len(study.scales))
-    sd = pair_sd(None, 0, noise)
-    if sd is None or len(study.seeds) < 2:
-        return None
-    effect = smallest_effect(len(study.seeds), sd, ALPHA * share(look) / variants)
-    return math.exp(effect) if metric.scale == "ratio" else effect
+
+    def at(floor: NoiseFloor | None) -> float | None:
+        sd = pair_sd(None, 0, floor.metrics.get(metric.label) if floor else None)
+        if sd is None or len(study.seeds) < 2:
+            return None
+        effect = smallest_effect(len(study.seeds), sd, ALPHA * share(look) / variants)
+        return math.exp(effect) if metric.scale == "ratio" else effect
+
+    return {arm.scale: at(floors.get(arm.scale)) for arm in arms if arm.reference}
 
 
 class _Pace:

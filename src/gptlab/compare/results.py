@@ -30,7 +30,8 @@ class Metric(Plain):
 
     `scale`: `ratio` compares logarithms, for times and throughput: its differences, intervals
     and margins are factors, variant / base, and its noise is that of the logarithm.
-    `margin`: the largest difference that does not matter, null if there is no way to say.
+    `margin`: the largest difference that does not matter, null if there is no way to say, or if
+    it is another one for every size: then comparisons have it.
     """
 
     name: str
@@ -238,7 +239,7 @@ class Results(Plain):
     costs: list[Cost]
     comparisons: list[Comparison]
     findings: list[Finding] = []
-    noise: NoiseFloor | None = None
+    noise: dict[str, NoiseFloor] = {}  # by size, of those that were measured
     environment: dict[str, Any] = {}
     notes: list[str] = []  # what a reader must know besides
 

@@ -161,7 +161,7 @@ def test_ticks_are_numbers():
 
 
 def test_a_study_of_which_nothing_ran(study, tmp_path):
-    bare = {"runs": [], "costs": [], "tuning": [], "comparisons": [], "noise": None}
+    bare = {"runs": [], "costs": [], "tuning": [], "comparisons": [], "noise": {}}
     read(write_report(study.model_copy(update=bare), tmp_path))
     assert list((tmp_path / "figures").iterdir()) == []
 

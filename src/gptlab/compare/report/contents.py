@@ -6,7 +6,7 @@ from gptlab.compare.report.pareto import pareto
 from gptlab.compare.report.picture import Picture
 from gptlab.compare.report.rates import rates
 from gptlab.compare.report.sizes import sizes
-from gptlab.compare.results import Comparison, Results, Run
+from gptlab.compare.results import Comparison, Metric, NoiseOfMetric, Results, Run
 from gptlab.compare.words import signed
 
 COSTS = {
@@ -51,9 +51,7 @@ def facts(results: Results) -> dict[str, str]:
         "seeds": ", ".join(map(str, results.seeds)),
         "runs": f"{ended} of {len(reported)} reported ones ended well"
         + (f", {tried} more for tuning" if tried else ""),
-        "matters": "–"
-        if metric.margin is None
-        else f"{metric.margin:.3g} ({metric.margin_source})",
+        "matters": _margin(results),
         "look": _look(results),
         "noise floor": _noise(results),
     }
@@ -136,10 +134,25 @@ def _look(results: Results) -> str:
     return f"{text}: other results of this study were judged before, {number - 1} in number"
 
 
-def _noise(results: Results) -> str:
+def _margin(results: Results) -> str:
     metric = results.metrics[0]
-    if results.noise is None or metric.name not in results.noise.metrics:
-        return "not measured (gptlab noise)"
-    floor = results.noise.metrics[metric.name]
-    low, high = f"{floor.low:.2g}", f"{floor.high:.2g}"
-    return f"sd {floor.sd:.2g} {metric.unit} over {floor.n} seeds ({low} to {high})"
+    if metric.margin is not None:
+        return f"{metric.margin:.3g} ({metric.margin_source})"
+    found = {x.scale: x.margin for x in answers(results) if x.margin is not None}
+    return ", ".join(f"{scale} {margin:.3g}" for scale, margin in found.items()) or "–"
+
+
+def _noise(results: Results) -> str:
+    """Say what is known of the noise, size by size."""
+    metric = results.metrics[0]
+    told = [
+        f"{scale} {_spread(floor.metrics[metric.name], metric)}".lstrip()
+        for scale, floor in results.noise.items()
+        if metric.name in floor.metrics
+    ]
+    return "; ".join(told) or "not measured (gptlab noise)"
+
+
+def _spread(noise: NoiseOfMetric, metric: Metric) -> str:
+    ends = f"{noise.low:.2g} to {noise.high:.2g}"
+    return f"sd {noise.sd:.2g} {metric.unit} over {noise.n} seeds ({ends})"
