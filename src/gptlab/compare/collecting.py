@@ -82,6 +82,7 @@ def metric_of(metric: Metric) -> results.Metric:
         better=metric.better,
         scale=metric.scale,
         per_token=metric.per_token,
+        of_time=metric.depends_on_time,
         margin=metric.margin,
         margin_source="declared" if metric.margin else "",
     )

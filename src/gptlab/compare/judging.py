@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from gptlab.compare.fairness import TIMES_ONLY
 from gptlab.compare.looks import Look, Looks
 from gptlab.compare.results import Comparison, Finding, Metric, NoiseFloor, Results
 from gptlab.compare.statistics import Arm
@@ -39,7 +40,8 @@ def judged(results: Results, noise: Mapping[str, NoiseFloor], looks: Looks) -> R
 def _refused(results: Results, metric: Metric, scale: str) -> dict[str, str]:
     """Say of each arm that cannot be compared by a metric, why."""
     findings = [finding for finding in results.findings if finding.scale == scale]
-    refused = dict(_read_otherwise(findings) if metric.per_token else {})
+    refused = _read_otherwise(findings) if metric.per_token else {}
+    refused |= _timed_otherwise(findings) if metric.of_time else {}
     return refused | refusals(findings)
 
 
@@ -60,10 +62,23 @@ def arms_by_value(results: Results, metric: str, scale: str) -> dict[str, Arm]:
     return dict(arms)
 
 
-def _read_otherwise(findings: Sequence[Finding]) -> Mapping[str, str]:
+def _read_otherwise(findings: Sequence[Finding]) -> dict[str, str]:
     """Say of each arm with another tokenizer than the base why a loss per token tells nothing."""
     reason = "another tokenizer; use bits_per_byte"
     return {each.variant: reason for each in findings if each.what == "tokenizer_sha256"}
+
+
+def _timed_otherwise(findings: Sequence[Finding]) -> dict[str, str]:
+    """Say of each arm that ran with other threads than the base why its time tells nothing."""
+    return {
+        each.variant: f"{_other(each)}, which moves what is timed; use --jobs 1 for all of the runs"
+        for each in findings
+        if each.what in TIMES_ONLY
+    }
+
+
+def _other(finding: Finding) -> str:
+    return f"{finding.what} is {finding.variant_value}, of the base {finding.base_value}"
 
 
 def refusals(findings: Sequence[Finding]) -> dict[str, str]:
@@ -71,8 +86,7 @@ def refusals(findings: Sequence[Finding]) -> dict[str, str]:
     reasons: dict[str, list[str]] = {}
     for finding in findings:
         if finding.severity == "refuses":
-            text = f"{finding.what} is {finding.variant_value}, of the base {finding.base_value}"
-            reasons.setdefault(finding.variant, []).append(text)
+            reasons.setdefault(finding.variant, []).append(_other(finding))
     return {
         name: "; ".join(texts[:MOST_SHOWN])
         + (f"; and {len(texts) - MOST_SHOWN} more" if len(texts) > MOST_SHOWN else "")

@@ -42,6 +42,7 @@ class Metric(Plain):
     margin: Number | None = None
     margin_source: str = ""  # `declared`, `one standard deviation of the noise floor`
     per_token: bool = False  # of no meaning between two tokenizers
+    of_time: bool = False  # of no meaning between two machines, or two numbers of threads
     lost_means: str = "diverged"  # why a run has no value; `never reached` for a target
 
 
