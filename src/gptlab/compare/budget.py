@@ -18,6 +18,7 @@ from gptlab.model.gpt import Model
 from gptlab.train.recipe import Recipe
 
 TOLERANCE = 0.01
+TIME_TOLERANCE = 0.05  # of what runs really took: no two runs of a recipe take the same
 SIZES = (r"model\.mlp\..*\bd_ff", r"model\.d_model", r"model\.n_layers")  # least intrusive first
 REACH = 64  # how far a size that can be built is looked for
 Count = Callable[[int], int | None]

@@ -47,9 +47,9 @@ class How:
 def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
     folder = how.folder(study)
+    _refuse_another(study, folder)
     arms = arms_for(study, how, say, keep=True)
     runner = Runner(how.root, folder, say, how.jobs, how.ray)
-    _refuse_another(study, folder)
     folder.mkdir(parents=True, exist_ok=True)
     files.replace(folder / STUDY, study.to_yaml().encode())
 

@@ -32,6 +32,7 @@ def judged(results: Results, noise: Mapping[str, NoiseFloor], looks: Looks) -> R
                 at_sizes[-1], results.base, arms, refused, floor, results.confidence, scale, look
             )
         metrics.append(at_sizes[0] if len({each.margin for each in at_sizes}) == 1 else metric)
+    comparisons = [_with_budget(results, each) for each in comparisons]
     update = {"metrics": metrics, "comparisons": comparisons, "noise": dict(noise)}
     update["notes"] = [*results.notes, *dict.fromkeys(notes)]
     return results.model_copy(update=update)
@@ -43,6 +44,16 @@ def _refused(results: Results, metric: Metric, scale: str) -> dict[str, str]:
     refused = _read_otherwise(findings) if metric.per_token else {}
     refused |= _timed_otherwise(findings) if metric.of_time else {}
     return refused | refusals(findings)
+
+
+def _with_budget(results: Results, found: Comparison) -> Comparison:
+    """Say in a verdict what of the budget was missed."""
+    missed = [
+        match.problem
+        for match in results.budget.matches
+        if (match.variant, match.scale) == (found.variant, found.scale) and match.problem
+    ]
+    return found.model_copy(update={"text": "; ".join([found.text, *missed])})
 
 
 def _left_out(look: Look, confidence: float) -> list[str]:

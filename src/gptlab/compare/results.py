@@ -58,7 +58,8 @@ class Variant(Plain):
 class Match(Plain):
     """How one arm was brought to the budget.
 
-    `target` and `reached` are amounts of the budget's axis.
+    `target` and `reached` are amounts of the budget's axis; of time they are what was expected of
+    a step measured beforehand, and `took` is the median of what its runs took.
     """
 
     variant: str
@@ -66,6 +67,7 @@ class Match(Plain):
     target: Number
     reached: Number
     changed: dict[str, Any] = {}  # setting: value solved for
+    took: Number | None = None
     problem: str = ""  # what could not be matched, and how near it came
 
 

@@ -1,6 +1,6 @@
 """`gptlab compare`: what a study will take, and what it found."""
 
-from gptlab.compare.collecting import NOUNS
+from gptlab.compare.budgeted import NOUNS
 from gptlab.compare.conduct import How, conduct
 from gptlab.compare.planning import plan
 from gptlab.compare.report import write_report
