@@ -238,11 +238,21 @@ def _notes(conducted: Conducted, runs: Sequence[results.Run]) -> list[str]:
         if run.state != "done" and run.role == "report"
     ]
     notes += [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]
-    for curve in (tuned.curve for tuned in conducted.tuned):
-        if curve.edge:
-            at = f" at {curve.scale}" if curve.scale else ""
-            notes.append(
-                f"{curve.variant}{at}: the best {curve.setting}, {curve.chosen:g}, is at the edge "
-                "of what was tried: a better one may lie beyond it"
-            )
+    return notes + [note for tuned in conducted.tuned for note in _notes_on_tuning(tuned.curve)]
+
+
+def _notes_on_tuning(curve: results.Tuning) -> list[str]:
+    """Say which learning rates could not be tried, and whether a better one may lie beyond."""
+    who = f"{curve.variant} at {curve.scale}" if curve.scale else curve.variant
+    notes = [
+        f"{who}: {curve.setting} {trial.value:g} failed (seed {', '.join(map(str, trial.failed))}) "
+        "and was not chosen from"
+        for trial in curve.trials
+        if trial.failed
+    ]
+    if curve.edge:
+        notes.append(
+            f"{who}: the best {curve.setting}, {curve.chosen:g}, is at the edge "
+            "of what was tried: a better one may lie beyond it"
+        )
     return notes

@@ -81,11 +81,15 @@ class Budget(Plain):
 
 
 class Trial(Plain):
-    """One point of a tuning curve: the metric for each tuning seed, null where it diverged."""
+    """One point of a tuning curve: the metric for each tuning seed, null where it diverged.
+
+    `failed`: seeds that were tried and of which nothing is known; such a point is never chosen.
+    """
 
     value: Number
     seeds: list[int]
     results: list[Number | None]
+    failed: list[int] = []
 
 
 class Tuning(Plain):
