@@ -223,6 +223,7 @@ class NoiseFloor(Plain):
     recipe: str
     identity: str  # of the recipe, but for its seed
     seeds: list[int]
+    lost: list[int] = []  # seeds that diverged or failed: they are not in any of the numbers
     metrics: dict[str, NoiseOfMetric]
 
 
