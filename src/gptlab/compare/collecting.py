@@ -51,6 +51,7 @@ def collect(conducted: Conducted, draw: Draw) -> results.Results:
     of_base = next(arm for arm in arms if arm.reference)
     return results.Results(
         name=study.name,
+        question=study.in_words(),
         command=conducted.command,
         base=reference_of(study),
         scales=list(dict.fromkeys(arm.scale for arm in arms)),

@@ -146,7 +146,7 @@ class Cost(Plain):
     flops_per_token: Number  # training
     tokens: Count  # of a run
     tokens_per_second: Number | None = None
-    peak_memory_bytes: Count | None = None
+    peak_memory_bytes: Count | None = None  # an estimate: a step is played through, not measured
     kv_bytes_per_token: Count
     seconds: Number | None = None
 

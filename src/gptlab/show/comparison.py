@@ -61,6 +61,7 @@ def _resolves(study: Study, effect: float | None, look: int) -> str:
 
 
 def _print_answer(results: Results) -> None:
+    print(results.question)
     for metric in results.metrics:
         found = [each for each in results.comparisons if each.metric == metric.name]
         print_table(

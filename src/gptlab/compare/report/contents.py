@@ -15,7 +15,7 @@ COSTS = {
     "tokens": "tokens",
     "seconds": "time",
     "tokens_per_second": "tokens/s",
-    "peak_memory_bytes": "memory",
+    "peak_memory_bytes": "memory (estimate)",
     "kv_bytes_per_token": "KV cache",
 }
 METHOD = (

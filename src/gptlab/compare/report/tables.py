@@ -14,7 +14,7 @@ COSTS = [
     "tokens",
     "seconds",
     "tokens/s",
-    "peak memory, bytes",
+    "peak memory, bytes (estimate)",
     "KV bytes/token",
 ]
 DIFFERENCES = ["interval", "for all at once", "in noise", "p (Holm)", "seeds", "verdict"]
