@@ -7,7 +7,7 @@ import torch
 from studies import Conduct, MakeStudy
 from torch.utils.flop_counter import FlopCounterMode
 
-from gptlab.compare import collecting, timing
+from gptlab.compare import budget, collecting, timing
 from gptlab.compare.arms import arms_of
 from gptlab.compare.budget import solve
 from gptlab.compare.conduct import How
@@ -173,3 +173,17 @@ def test_a_size_is_found_where_most_do_not_fit():
 
     assert solve(count, 12, 7 * 120**2) == 120
     assert solve(lambda value: 31 * value + 5, 400, 31 * 96 + 5) == 96
+
+
+def test_where_no_other_size_is_in_reach_it_stays_what_it_is(
+    study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+):
+    """As a width of 1,024 among 512 heads, which no width in reach could be shared out to."""
+    assert solve(lambda value: 10 * value if value % 512 == 0 else None, 1024, 9_000) == 1024
+    assert solve(lambda value: value if value < 40 else None, 16, 2_000) < 40
+    monkeypatch.setattr(budget, "REACH", 2)
+    thin = study(
+        "model.attention.n_heads=16", variants={"thin": ("model.mlp.d_ff=70",)}, match="params"
+    )
+    with pytest.raises(ValueError, match="thin: it cannot be matched in params: the nearest is"):
+        arms_of(thin, quiet)
