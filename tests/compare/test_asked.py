@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from studies import MakeRecipe
+from studies import MakeRecipe, MakeStudy
 
 from gptlab import cli
 from gptlab.compare.asked import Asked
@@ -76,8 +76,30 @@ def test_the_same_study_in_python_and_yaml(recipe_file: Path, tmp_path: Path):
     )
     in_yaml, in_python = (read_study(str(tmp_path / f"turned.{x}")) for x in ("yaml", "py"))
     assert in_yaml == in_python
+    assert in_yaml.in_words() == (
+        "What does rope do for validation bits per byte of shakespeare, given the same tokens?"
+    )
     changed = Asked(str(tmp_path / "turned.py"), settings=("train.steps=3",), seeds="7,8").study()
     assert (changed.seeds, changed.settings) == ((7, 8), ("train.steps=3",))
+
+
+def test_a_question_is_asked_in_words(recipe_file: Path, tmp_path: Path, study: MakeStudy):
+    (tmp_path / "a.yaml").write_text(
+        f"base: {recipe_file}\nquestion: Does it turn?\nvariants: {{r: model.positions=rotary}}\n"
+    )
+    (tmp_path / "a.py").write_text(
+        '"""Does it\nturn?\n\nWhy one asks."""\n'
+        "from gptlab.compare.study import Study\n"
+        f"study = Study(name='a', base={str(recipe_file)!r},\n"
+        "    variants={'r': ('model.positions=rotary',)})\n"
+    )
+    for name in ("a.yaml", "a.py"):
+        asked = Asked(str(tmp_path / name), seeds="2").study()
+        assert asked.in_words() == "Does it turn?"
+        assert asked.extends(asked.but(question="Another wording?"))
+    both = study(design="leave_one_out", match="flops").in_words()
+    assert both.startswith("Which of rope and swiglu carry what they do together for ")
+    assert both.endswith(" of shakespeare, given the same FLOPs?")
 
 
 ROPE = ("--variant", "rope:model.positions=rotary")
@@ -104,6 +126,10 @@ MISTAKES = {
     "a margin that is no factor": (
         (*ROPE, "--metric", "steps_to_loss,target=2,margin=0.05"),
         "0.05 is no factor above 1",
+    ),
+    "a metric twice": (
+        (*ROPE, "--metric", "val_loss", "--metric", "val_loss,margin=0.1"),
+        "val_loss stands twice",
     ),
     "an unknown budget": ((*ROPE, "--match", "parameter"), "did you mean 'params'"),
     "no seeds": ((*ROPE, "--seeds", "0"), "--seeds=0"),
@@ -202,7 +228,7 @@ def test_a_plan_runs_nothing_and_an_answer_follows(
     assert re.search(r"finds  differences of [\d.]+ bits/byte", gptlab(*words, "--plan")[1])
     code, out, err = gptlab(*words)
     assert code in (None, 0), err
-    assert "validation bits per byte" in out
+    assert "What does rope do for validation bits per byte of shakespeare" in out
     assert err.count("run 1/2") == 1  # the base's runs are those of the noise
     assert (tmp_path / "studies" / "mine" / "results.json").is_file()
     before = (tmp_path / "studies" / "mine" / "results.json").read_text()

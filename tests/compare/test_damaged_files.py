@@ -56,7 +56,7 @@ def test_a_time_that_is_none(seconds: str, study: MakeStudy, run: Conduct, how: 
     asked = study(seeds=(0,), match="time", variants={"rope": "model.positions=rotary"})
     file = how.folder(asked) / "pilot.json"
     file.parent.mkdir(parents=True)
-    file.write_text(f'{{"abc": {seconds}}}')
+    file.write_text(f'{{"here": {{"abc": {seconds}}}}}')
     assert "measured anew" in told(run, asked, file)
 
 

@@ -102,6 +102,22 @@ def test_a_pair_with_a_confound_gets_no_verdict(study: MakeStudy, run: Conduct, 
     assert verdicts["swiglu"].family == 1
 
 
+def test_other_threads_are_fair_but_for_what_depends_on_time(
+    study: MakeStudy, run: Conduct, how: How
+):
+    asked = study(seeds=(0, 1, 2), metrics=("bits_per_byte", "tokens_per_second"))
+    first = run(asked)
+    assert {each.verdict for each in first.comparisons}.isdisjoint({"not comparable"})
+    planted = next(each for each in first.runs if (each.variant, each.seed) == ("rope", 1))
+    folder = RunFolder(how.folder(asked) / planted.folder)
+    replant(folder, "machine.torch.threads", 7)
+    seal(folder, "done")
+    refused = [each for each in run(asked).comparisons if each.verdict == "not comparable"]
+    assert [(each.variant, each.metric) for each in refused] == [("rope", "tokens_per_second")]
+    assert "machine.torch.threads is 7, of the base " in refused[0].text
+    assert "--jobs 1" in refused[0].text
+
+
 def test_another_tokenizer_is_fair_if_it_is_declared(study: MakeStudy, run: Conduct):
     results = run(study(variants={"bytes": ("tokenizer=byte",)}))
     refused = [each.what for each in results.findings if each.severity == "refuses"]

@@ -12,6 +12,7 @@ from gptlab.compare.collecting import Conducted, Draw, collect
 from gptlab.compare.identity import LENGTH, recipe_identity
 from gptlab.compare.jobs import Job
 from gptlab.compare.judging import judged
+from gptlab.compare.looks import Looks
 from gptlab.compare.reading import read_study
 from gptlab.compare.results import NoiseFloor, Results
 from gptlab.compare.runner import Runner
@@ -73,7 +74,9 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     else:
         runner.finish(jobs, "the study")
     conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, failed, notes)
-    results = judged(collect(conducted, draw), noise_of(arms, how))
+    looks = Looks.load(folder)
+    results = judged(collect(conducted, draw), noise_of(arms, how), looks)
+    looks.save(folder)  # first: what is shown has been counted
     results.save(folder / RESULTS)
     return results
 
@@ -86,11 +89,14 @@ def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
     return arms
 
 
-def noise_of(arms: Sequence[Arm], how: How) -> NoiseFloor | None:
-    """Find the noise floor of the reference, if `gptlab noise` has measured it."""
-    arm = next(arm for arm in arms if arm.reference)
-    name = recipe_identity(arm.recipe, arm.facts)
-    return noise.load(how.noise_file(arm.recipe.name, name), name)
+def noise_of(arms: Sequence[Arm], how: How) -> dict[str, NoiseFloor]:
+    """Find the noise floor of the reference at every size where `gptlab noise` has measured it."""
+    floors = {}
+    for arm in arms:
+        if arm.reference:
+            name = recipe_identity(arm.recipe, arm.facts)
+            floors[arm.scale] = noise.load(how.noise_file(arm.recipe.name, name), name)
+    return {scale: floor for scale, floor in floors.items() if floor is not None}
 
 
 def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import PositiveFloat
 
-from gptlab import files
+from gptlab import files, machine
 from gptlab.compare.arms import Arm
 from gptlab.compare.budget import match_time
 from gptlab.compare.identity import recipe_identity
@@ -26,7 +26,9 @@ PILOT = "pilot.json"
 
 
 class _Pilot(Config):
-    seconds: dict[str, PositiveFloat]
+    """Seconds of a step, by what they depend on, by recipe."""
+
+    seconds: dict[str, dict[str, PositiveFloat]]
 
 
 def step_seconds(recipes: Sequence[Recipe]) -> list[float]:
@@ -41,9 +43,12 @@ def step_seconds(recipes: Sequence[Recipe]) -> list[float]:
 def timed(arms: Sequence[Arm], folder: Path, say: Say, keep: bool) -> list[Arm]:
     """Give every arm the steps that fit into the time of its reference.
 
-    What was measured once is kept in the study's folder, so that the runs stay what they are.
+    What was measured once is kept in the study's folder, so that the runs stay what they are; for
+    another machine, or another number of threads, it is measured anew.
     """
-    known = _measured_before(folder / PILOT)
+    kept = _measured_before(folder / PILOT)
+    here = _here()
+    known = kept.get(here, {})
     names = [recipe_identity(arm.recipe, arm.facts) for arm in arms]
     missing = [number for number, name in enumerate(names) if name not in known]
     if missing:
@@ -52,7 +57,8 @@ def timed(arms: Sequence[Arm], folder: Path, say: Say, keep: bool) -> list[Arm]:
         known |= {names[number]: seconds for number, seconds in zip(missing, measured, strict=True)}
         if keep:
             folder.mkdir(parents=True, exist_ok=True)
-            files.replace(folder / PILOT, json.dumps(known, indent=1).encode() + b"\n")
+            kept[here] = known
+            files.replace(folder / PILOT, json.dumps(kept, indent=1).encode() + b"\n")
     pace = dict(zip(names, (known[name] for name in names), strict=True))
     budget = {
         arm.scale: arm.recipe.total_steps() * pace[name]
@@ -66,7 +72,7 @@ def timed(arms: Sequence[Arm], folder: Path, say: Say, keep: bool) -> list[Arm]:
     return found
 
 
-def _measured_before(file: Path) -> dict[str, float]:
+def _measured_before(file: Path) -> dict[str, dict[str, float]]:
     try:
         tree = files.read_object(file, MAX_JSON_BYTES)
         return _Pilot.parse({"seconds": tree or {}}).seconds
@@ -76,6 +82,13 @@ def _measured_before(file: Path) -> dict[str, float]:
             f"{file}: damaged: {problem}; remove it, and steps are measured anew: runs of other "
             "steps are other runs"
         ) from None
+
+
+def _here() -> str:
+    """Name all that a time depends on beside the recipe: processor, GPUs, threads."""
+    known = machine.describe()
+    gpus = [gpu["name"] for gpu in known["gpus"]]
+    return ", ".join([known["cpu"], *gpus, f"{known['torch']['threads']} threads"])
 
 
 def _times(recipe: Recipe) -> list[float]:

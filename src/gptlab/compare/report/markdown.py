@@ -11,7 +11,7 @@ FIGURES = "figures"
 
 def markdown(results: Results, pictures: dict[str, list[Picture]]) -> str:
     """Write the whole report."""
-    parts = [f"# {results.name}", results.question, _answers(results)]
+    parts = [f"# {results.name}", _text(results.question), _answers(results)]
     if found := warnings(results):
         parts += ["## Before you believe it", "\n".join(f"- {_text(x)}" for x in found)]
     parts += ["\n".join(f"- **{name}**: {_text(text)}" for name, text in facts(results).items())]
