@@ -12,7 +12,7 @@ from gptlab.compare.conduct import How
 from gptlab.compare.fairness import declared_by, differing
 from gptlab.compare.identity import seal
 from gptlab.runs.folder import RunFolder
-from gptlab.train.run import start_run
+from gptlab.train.run import resume_run, start_run
 
 MakeRun = Callable[..., RunFolder]
 
@@ -73,6 +73,24 @@ def test_another_machine_or_code_is_found(path: str, severity: str, trained: Mak
     assert found(a, b, set()) == {}
     replant(b, path, "another")
     assert found(a, b, set()) == {path: severity}
+
+
+@pytest.mark.parametrize(
+    ("path", "severity"), [("machine.cpu", "refuses"), ("machine.torch.threads", "note")]
+)
+def test_a_run_that_moved_on_its_way_is_found(path: str, severity: str, trained: MakeRun):
+    base, moved = trained("a"), trained("b", "train.steps=4")
+    here = base.environment()["machine"]
+    replant(moved, path, "another")
+    resume_run(moved.path, ["train.steps=6"], say=lambda text: None)
+    findings = differing("x", "", [(base, moved)], set())
+    now = here["cpu"] if path == "machine.cpu" else here["torch"]["threads"]
+    assert [(each.what, each.severity, each.variant_value) for each in findings] == [
+        (path, severity, f"another, from step 4 {now}")
+    ]
+    back = trained("c", "train.steps=4")
+    resume_run(back.path, ["train.steps=6"], say=lambda text: None)
+    assert differing("x", "", [(base, back)], set()) == []
 
 
 def replant(run: RunFolder, path: str, value: Any) -> None:
