@@ -44,6 +44,7 @@ def document(how: How) -> object:
     (file,) = how.studies.glob("*/results.json")
     tree = timeless(json.loads(file.read_text()))
     del tree["environment"]["machine"]["cores"]
+    tree["environment"].pop("continued", None)  # with other cores
     return tree
 
 
