@@ -17,6 +17,7 @@ from ends import assert_same_end, last_files, quiet
 from gptlab import machine
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
+from gptlab.train.opening import continued
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import resume_run, start_run
 
@@ -242,6 +243,18 @@ def test_a_run_without_a_checkpoint_starts_again(tiny_recipe: MakeRecipe, tmp_pa
     resume_run(part, say=said.append)
     assert any("no checkpoint" in text for text in said)
     assert_same_end(whole, part)
+
+
+def test_where_a_run_goes_on_is_kept_with_the_step():
+    here, there = {"gptlab": "1", "machine": "a"}, {"gptlab": "1", "machine": "b"}
+    assert continued(here, here, 4) == here
+    moved = continued(here, there, 4)
+    assert moved == here | {"continued": [{"step": 4, "machine": "b"}]}
+    assert continued(moved, there, 6) == moved
+    back = continued(moved, here, 6)
+    assert back["continued"] == [*moved["continued"], {"step": 6, "machine": "a"}]
+    assert continued(back, here, 2) == here  # what came after step 2 is done again
+    assert continued(moved, there, 0) == there
 
 
 def test_a_mixture_that_has_moved_goes_on(tiny_recipe: MakeRecipe, tmp_path: Path):

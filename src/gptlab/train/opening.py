@@ -33,6 +33,7 @@ from gptlab.train.room import check_room
 from gptlab.train.session import Say, Session
 
 TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
+WHERE_IT_RUNS = ("gptlab", "code_sha256", "device", "precision", "kernels", "machine")
 FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
     "train.device",
     "train.kernels",
@@ -116,9 +117,26 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
         say(f"dropped {dropped} damaged lines of {run.path / 'metrics.jsonl'}")
     if recipe != written:
         run.write_config(recipe.to_yaml())
-    if then.keys() < now.keys() | then.keys():  # an imported run had read no text until now
-        run.write_environment(then | now)
+    if (known := continued(then, now, session.step)) != then:
+        run.write_environment(known)
     return _compiled(_recorded(session, say), kernels, say)
+
+
+def continued(then: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, Any]:
+    """Say of a run that goes on at a step where it was begun, and each change of that since.
+
+    At step 0 there was nothing before: an imported run had read no text until now.
+    """
+    begun = {name: fact for name, fact in then.items() if name != "continued"}
+    if step == 0:
+        return begun | now
+    changes = [change for change in then.get("continued", []) if change["step"] < step]
+    last = begun
+    for change in changes:
+        last = last | change
+    changed = {x: now[x] for x in WHERE_IT_RUNS if x in last and last[x] != now[x]}
+    changes += [{"step": step, **changed}] if changed else []
+    return now | begun | ({"continued": changes} if changes else {})
 
 
 def _choose(recipe: Recipe, say: Say) -> tuple[torch.device, str, list[str]]:
