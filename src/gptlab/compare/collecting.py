@@ -77,11 +77,12 @@ def metric_of(metric: Metric) -> results.Metric:
     """Describe a metric."""
     return results.Metric(
         name=metric.label,
-        title=metric.title,
+        title=metric.heading,
         unit=metric.unit,
         better=metric.better,
         scale=metric.scale,
         per_token=metric.per_token,
+        lost_means=metric.lost_means,
         margin=metric.margin,
         margin_source="declared" if metric.margin else "",
     )
@@ -146,7 +147,7 @@ def _run(conducted: Conducted, job: Job) -> results.Run | None:
         command=f"gptlab train {path / 'config.yaml'} name={job.arm.name.replace('+', '.')}-again",
         metrics={
             metric.label: metric.measure(measured) if state == "done" else None
-            for metric in study.metrics
+            for metric in study.measured_of(job.role)
         }
         if has_ended
         else {},

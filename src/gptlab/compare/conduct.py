@@ -12,6 +12,8 @@ from gptlab.compare.collecting import Conducted, Draw, collect
 from gptlab.compare.identity import LENGTH, recipe_identity
 from gptlab.compare.jobs import Job
 from gptlab.compare.judging import judged
+from gptlab.compare.measuring import measure, refuse_unmeasured
+from gptlab.compare.metrics import Metric
 from gptlab.compare.reading import read_study
 from gptlab.compare.results import NoiseFloor, Results
 from gptlab.compare.runner import Runner
@@ -52,11 +54,18 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     folder.mkdir(parents=True, exist_ok=True)
     files.replace(folder / STUDY, study.to_yaml().encode())
 
+    def measured(jobs: Sequence[Job], metrics: Sequence[Metric]) -> None:
+        if how.report_only:
+            refuse_unmeasured(metrics, jobs, how.root)
+        else:
+            measure(metrics, jobs, how.root)
+
     def finish(trials: Sequence[Job]) -> None:
         if how.report_only:
             _refuse_missing(trials, how.root)
         else:
             runner.finish(trials, later=total_flops(report_jobs(study, arms)))
+        measured(trials, study.measured_of("tuning"))
 
     tuned: list[Tuned] = []
     if study.tune:
@@ -67,7 +76,8 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         _refuse_nothing(jobs, how.root)
     else:
         runner.finish(jobs)
-    notes = _notes_on_time(study, how)
+    measured(jobs, study.metrics)
+    notes = [*_notes_on_time(study, how), *_notes_on_arms(study, arms)]
     conducted = Conducted(
         study, how.root, folder, how.command, arms, jobs, tuned, runner.failures, notes
     )
@@ -81,6 +91,9 @@ def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
     arms = arms_of(study, say)
     if study.match == "time":
         arms = timed(arms, how.folder(study), say, keep)
+    for arm in arms:
+        for metric in study.metrics:
+            metric.check(arm.recipe, arm.facts)
     return arms
 
 
@@ -106,6 +119,16 @@ def _notes_on_time(study: Study, how: How) -> list[str]:
     if not names or how.jobs == 1:
         return []
     return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
+
+
+def _notes_on_arms(study: Study, arms: Sequence[Arm]) -> list[str]:
+    references = {arm.scale: arm for arm in arms if arm.reference}
+    return [
+        f"{metric.label}: {arm.name} {note}"
+        for metric in study.metrics
+        for arm in arms
+        if not arm.reference and (note := metric.note(arm.recipe, references[arm.scale].recipe))
+    ]
 
 
 def _refuse_nothing(jobs: Sequence[Job], root: Path) -> None:

@@ -9,6 +9,7 @@ from gptlab.compare.collecting import metric_of
 from gptlab.compare.conduct import How
 from gptlab.compare.identity import recipe_identity
 from gptlab.compare.jobs import Job
+from gptlab.compare.measuring import measure
 from gptlab.compare.metrics import MeasuredRun, Metric
 from gptlab.compare.results import NoiseFloor
 from gptlab.compare.runner import Runner
@@ -28,10 +29,13 @@ def measure_noise(
             f"--seeds: noise takes two seeds or more, each once, not {', '.join(map(str, seeds))}"
         )
     recipe, facts = opened(for_study(recipe, say))
+    for metric in metrics:
+        metric.check(recipe, facts)
     arm = Arm(BASE, ONLY, (), recipe, facts, None, True)
     jobs = [Job.of(arm, seed, "report") for seed in seeds]
     runner = Runner(how.root, how.studies / NOISE, say, how.jobs, how.ray)
     runner.finish(jobs)
+    measure(metrics, jobs, how.root)
     states = {job: job.state(how.root) for job in jobs}
     ended = [
         MeasuredRun.of(RunFolder(job.folder(how.root))) for job in jobs if states[job] == "done"

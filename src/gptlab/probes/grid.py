@@ -118,6 +118,26 @@ def probe(
     return Result(task.variant, task.conditions(), parameters, numbers, trials, best.lr)
 
 
+def best_rate(
+    model: Model,
+    optimizer: Optimizer,
+    task: Task,
+    plan: Plan,
+    seed: int,
+    tell: Callable[[int], None] = lambda steps: None,
+) -> float:
+    """Find the learning rate of the plan that learns a task best; `tell` hears of steps done."""
+    trials: list[Trial] = []
+    for lr in plan.rates:
+        before = len(trials) * plan.training.steps
+
+        def hear(step: int, trial: Trial, before: int = before) -> None:
+            tell(before + step)
+
+        trials.append(learn(model, with_rate(optimizer, lr), task, seed, plan.training, hear))
+    return max(trials, key=rank).lr
+
+
 def rank(trial: Trial) -> tuple[bool, int, float]:
     """Give by what trials are chosen: one that solved the task, earlier, and ended further."""
     return trial.solved_at is not None, -(trial.solved_at or 0), trial.way

@@ -43,6 +43,8 @@ def show_plan(study: Study, how: How, say: Say) -> None:
     tuning = f", and {found.trials} to tune" if found.trials else ""
     print(f"runs   {found.reports}{tuning}; {found.done} of them are there already")
     print(f"time   about {duration(found.seconds)}, {found.at_once} at once")
+    if computed := [metric.label for metric in study.metrics if metric.is_computed]:
+        print(f"       and what it takes to compute {', '.join(computed)} of the runs that ended")
     print(f"finds  {_resolves(study, found.resolves)}")
     print(f"disk   at most {rounded(found.disk)}B, {rounded(found.free)}B are free")
 
