@@ -63,10 +63,38 @@ def test_a_cpu_uses_bf16_only_where_it_gains(
 ):
     speeds = {"float32": 1e11, "bfloat16": speedup * 1e11}
     monkeypatch.setattr(machine, "product_speed", lambda device, dtype, n: speeds[dtype])
+    monkeypatch.setattr(machine, "bf16_speedup", lambda: speedup)
     assert machine.bf16_is_fast("cpu") is is_fast
     assert machine.bf16_is_fast("mps") is False
     assert machine.peak_flops("cpu", "bf16") == speeds["bfloat16"]
     assert machine.peak_flops("cpu", "float32") == speeds["float32"]
+
+
+@pytest.mark.parametrize(("disturbed", "is_fast"), [(20, True), (10**9, False)])
+def test_other_work_does_not_decide_the_precision(
+    monkeypatch: pytest.MonkeyPatch, disturbed: int, is_fast: bool
+):
+    products = []
+
+    def once(product: str, device: str) -> float:
+        products.append(product)
+        clock[0] += 0.001
+        return {"bfloat16": 0.001, "float32": 0.004}[product] * (
+            10 if product == "bfloat16" and len(products) < disturbed else 1
+        )
+
+    clock = [0.0]
+    monkeypatch.setattr(machine, "_product", lambda device, dtype, n: dtype)
+    monkeypatch.setattr(machine, "_once", once)
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock[0])
+    machine.bf16_speedup.cache_clear()
+    try:
+        assert machine.bf16_is_fast("cpu") is is_fast
+    finally:
+        machine.bf16_speedup.cache_clear()
+    assert set(products[0::2]) == {"bfloat16"}
+    assert set(products[1::2]) == {"float32"}
+    assert clock[0] < 1
 
 
 @pytest.mark.parametrize("supported", [True, False])

@@ -128,7 +128,11 @@ class Worker:
 
 @dataclass
 class Workers:
-    """All arms of a measurement at work; they end with this context."""
+    """All arms of a measurement at work; they end with this context.
+
+    They begin one after the other: what one finds out about the machine, such as whether bfloat16
+    pays, it finds out alone.
+    """
 
     arms: Sequence[Arm]
     work: str
@@ -139,8 +143,7 @@ class Workers:
         try:
             for arm in self.arms:
                 self.open.append(Worker(arm, self.work, self.threads))
-            for worker in self.open:
-                worker.open()
+                self.open[-1].open()
         except BaseException:
             self.__exit__()
             raise

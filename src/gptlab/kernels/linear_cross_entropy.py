@@ -70,8 +70,12 @@ class LinearCrossEntropy(Function):
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Scale in place: for large vocabularies another gradient of the head is much memory.
+
+        Autograd sees that, so going back twice is an error.
+        """
         dx_ND, dweight_VD = ctx.saved_tensors
-        return dx_ND * dloss, dweight_VD * dloss, None, None
+        return dx_ND.mul_(dloss), dweight_VD.mul_(dloss), None, None
 
 
 def _product_type(x: Tensor) -> torch.dtype:
