@@ -12,7 +12,7 @@ from gptlab.cli._verb import Json, Settings, Target, verb
 def probe(
     target: Target,
     settings: Settings = None,
-    task: Annotated[str, typer.Option(help="Which tasks, with commas between.")] = "",
+    task: Annotated[str, typer.Option(help="Which tasks, with commas between, or all.")] = "",
     lr: Annotated[
         str, typer.Option(help="Learning rates to try, with commas between.")
     ] = "1e-3,3e-3,1e-2",

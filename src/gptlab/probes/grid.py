@@ -23,6 +23,10 @@ class Progress:
     most: int
     what: str
 
+    def among(self, before: int, later: int) -> "Progress":
+        """Count what was done before, and what comes later."""
+        return Progress(before + self.steps, before + self.most + later, self.what)
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -4,9 +4,9 @@
 
 Each row is drawn from a Markov chain that is drawn for it: which token comes next depends on the
 last one, or on the last two, a condition each; the row's first token says which. Asked is every
-token of the second half. What comes next is left to chance, so that nobody is always right: the
-ceiling is the best reader's, who counts what has followed the same tokens so far. Chance is that of
-who counts the tokens of the row alone. Both are counted here, in many rows.
+token. What comes next is left to chance, so that nobody is always right: the ceiling is the best
+reader's, who counts what has followed the same tokens so far. Chance is that of who counts the
+tokens of the row alone. Both are counted here, in many rows.
 
 N rows, T length, S symbols, C contexts.
 """
@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt
 
 from gptlab.data.batching import Batch
 from gptlab.probes.draw import Draw
-from gptlab.probes.tasks import Condition, Task, answers_only
+from gptlab.probes.tasks import Condition, Task
 
 COUNTED_ROWS = 4096  # for chance and ceiling, which are then right by 0.002 or so
 
@@ -57,17 +57,12 @@ class NGrams(Task):
         symbols_NT = self.chains(N, draw, what)
         marker_N1 = np.full((N, 1), self.symbols + what - 1)
         x_NT = np.concatenate([marker_N1, symbols_NT[:, :-1]], axis=1)
-        return answers_only(x_NT, symbols_NT, self.asked_T)
-
-    @property
-    def asked_T(self) -> np.ndarray:
-        """Where something is asked."""
-        return np.arange(self.length) >= self.length // 2
+        return Batch(x_NT, symbols_NT)
 
     def chains(self, N: int, draw: Draw, order: int) -> np.ndarray:
         """Draw a chain for each row, and the row from it."""
         C, all_N = self.symbols**order, np.arange(N)
-        weights_NCS = draw.uniform(N, C, self.symbols) ** 4  # so that a few are likely
+        weights_NCS = draw.uniform(N, C, self.symbols) ** 8  # so that few are likely
         upto_NCS = weights_NCS.cumsum(-1)
         context_N, chance_TN = draw.integers(C, N), draw.uniform(self.length, N)
         symbols_NT = np.empty((N, self.length), np.int64)
@@ -91,11 +86,10 @@ def _right(task: NGrams, symbols_NT: np.ndarray, order: int) -> float:
     all_N, S = np.arange(len(symbols_NT)), task.symbols
     counts_NCS = np.zeros((len(symbols_NT), S**order, S), np.int64)
     context_N, shares = np.zeros(len(symbols_NT), np.int64), []
-    for t, is_asked in enumerate(task.asked_T):
+    for t in range(task.length):
         counts_NS, next_N = counts_NCS[all_N, context_N], symbols_NT[:, t]
         is_top_NS = counts_NS == counts_NS.max(-1, keepdims=True)
-        if is_asked:
-            shares.append((is_top_NS[all_N, next_N] / is_top_NS.sum(-1)).mean())
+        shares.append((is_top_NS[all_N, next_N] / is_top_NS.sum(-1)).mean())
         if t >= order:
             counts_NCS[all_N, context_N, next_N] += 1
         context_N = (context_N * S + next_N) % S**order
