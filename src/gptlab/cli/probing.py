@@ -14,7 +14,7 @@ RATES, SEEDS, STEPS = "1e-3,3e-3,1e-2", 3, 1000
 def probe(
     target: Target,
     settings: Settings = None,
-    task: Annotated[str, typer.Option(help="Which tasks, with commas between.")] = "",
+    task: Annotated[str, typer.Option(help="Which tasks, with commas between, or all.")] = "",
     lr: Annotated[
         str | None,
         typer.Option(help="Learning rates to try, with commas between.", show_default=RATES),

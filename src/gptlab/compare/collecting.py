@@ -75,12 +75,13 @@ def metric_of(metric: Metric) -> results.Metric:
     """Describe a metric."""
     return results.Metric(
         name=metric.label,
-        title=metric.title,
+        title=metric.heading,
         unit=metric.unit,
         better=metric.better,
         scale=metric.scale,
         per_token=metric.per_token,
         of_time=metric.depends_on_time,
+        lost_means=metric.lost_means,
         margin=metric.margin,
         margin_source="declared" if metric.margin else "",
     )
@@ -129,7 +130,7 @@ def _run(conducted: Conducted, job: Job) -> results.Run | None:
         command=_command(run) if path.exists() else conducted.command,
         metrics={
             metric.label: metric.measure(measured) if state == "done" else None
-            for metric in study.metrics
+            for metric in study.measured_of(job.role)
         }
         if has_ended
         else {},

@@ -13,6 +13,8 @@ from gptlab.compare.identity import LENGTH, recipe_identity
 from gptlab.compare.jobs import Job
 from gptlab.compare.judging import judged
 from gptlab.compare.looks import Looks
+from gptlab.compare.measuring import measure, refuse_unmeasured
+from gptlab.compare.metrics import Metric
 from gptlab.compare.reading import read_study
 from gptlab.compare.results import NoiseFloor, Results
 from gptlab.compare.runner import Runner
@@ -53,11 +55,18 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     if not how.report_only:
         _keep(study, folder)
 
+    def measured(jobs: Sequence[Job], metrics: Sequence[Metric]) -> None:
+        if how.report_only:
+            refuse_unmeasured(metrics, jobs, how.root)
+        else:
+            measure(metrics, jobs, how.root)
+
     def finish(trials: Sequence[Job]) -> None:
         if how.report_only:
             _refuse_missing(trials, how.root, _failed_before(trials, how.root, folder))
         else:
             runner.finish(trials, "tuning", total_flops(report_jobs(study, arms)))
+        measured(trials, study.measured_of("tuning"))
 
     tuned: list[Tuned] = []
     if study.tune:
@@ -70,9 +79,12 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         failed = _failed_before(everything, how.root, folder)
         notes += _notes_on_failures(folder)
         _refuse_nothing(jobs, how.root, failed)
-        _keep(study, folder)
     else:
         runner.finish(jobs, "the study")
+    measured(jobs, study.metrics)
+    if how.report_only:
+        _keep(study, folder)
+    notes += _notes_on_arms(study, arms)
     conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, failed, notes)
     looks = Looks.load(folder)
     results = judged(collect(conducted, draw), noise_of(arms, how), looks)
@@ -86,6 +98,9 @@ def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
     arms = arms_of(study, say)
     if study.match == "time":
         arms = timed(arms, how.folder(study), say, keep)
+    for arm in arms:
+        for metric in study.metrics:
+            metric.check(arm.recipe, arm.facts)
     return arms
 
 
@@ -130,6 +145,16 @@ def _failed_before(jobs: Sequence[Job], root: Path, folder: Path) -> dict[str, s
 def _notes_on_failures(folder: Path) -> list[str]:
     _, damaged = failures.kept(folder)
     return [f"{folder / failures.FAILURES}: {damaged} damaged lines are left out"] * bool(damaged)
+
+
+def _notes_on_arms(study: Study, arms: Sequence[Arm]) -> list[str]:
+    references = {arm.scale: arm for arm in arms if arm.reference}
+    return [
+        f"{metric.label}: {arm.name} {note}"
+        for metric in study.metrics
+        for arm in arms
+        if not arm.reference and (note := metric.note(arm.recipe, references[arm.scale].recipe))
+    ]
 
 
 def _refuse_nothing(jobs: Sequence[Job], root: Path, failed: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """A study: a question about variants of a recipe, asked before anything is run."""
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -10,6 +10,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     field_validator,
+    model_validator,
 )
 
 from gptlab.compare.identity import determining
@@ -143,6 +144,16 @@ class Study(Config):
             raise ValueError(f"{twice} stands twice: leave one of them out")
         return metrics
 
+    @model_validator(mode="after")
+    def _is_tuned_by_its_runs(self) -> Self:
+        first = self.metrics[0]
+        if self.tune and not first.of_weights:
+            raise ValueError(
+                f"tune: {first.label} is the same at every learning rate of a run; put another "
+                "metric first, such as bits_per_byte"
+            )
+        return self
+
     @field_validator("seeds")
     @classmethod
     def _are_different_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -164,6 +175,11 @@ class Study(Config):
     def in_words(self) -> str:
         """Say what is asked."""
         return self.question or _asked(self)
+
+    def measured_of(self, role: Literal["tuning", "report"]) -> tuple[Metric, ...]:
+        """Give the metrics of a run: of one that tunes, none that is computed but to decide."""
+        first, *others = self.metrics
+        return (first, *(x for x in others if role == "report" or not x.is_computed))
 
     def changed(self, recipe: Recipe, name: str) -> Recipe:
         """Apply a variant to the base, or to what other variants have made of it."""

@@ -44,6 +44,8 @@ def show_plan(study: Study, how: How, say: Say) -> None:
     tuning = f", and {found.trials} to tune" if found.trials else ""
     print(f"runs   {found.reports}{tuning}; {found.done} of them are there already")
     print(f"time   about {duration(found.seconds)}, {found.at_once} at once")
+    if computed := [metric.label for metric in study.metrics if metric.is_computed]:
+        print(f"       and what it takes to compute {', '.join(computed)} of the runs that ended")
     for scale, effect in found.resolves.items():
         at = f"at {scale}: " if scale else ""
         print(f"finds  {at}{_resolves(study, effect, found.look)}")
