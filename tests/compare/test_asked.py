@@ -117,7 +117,11 @@ MISTAKES = {
     "a reserved name": (("--variant", "base:model.norm=rms_norm"), "cannot be called 'base'"),
     "the name of noise": ((*ROPE, "--name", "noise"), "cannot be called 'noise'"),
     "no settings": (("--variant", "rope"), "give a name and settings"),
-    "an unknown setting": (("--variant", "x:model.nrom=rms_norm"), "did you mean 'norm'"),
+    "an unknown setting": (
+        ("--variant", "x:model.nrom=rms_norm"),
+        "variant x: model.nrom: no setting named 'nrom'; did you mean 'norm'",
+    ),
+    "a setting of the base": (("--variant", "x:train.seed=1"), "variant x: train.seed: no setting"),
     "an unknown metric": ((*ROPE, "--metric", "val_los"), "did you mean 'val_loss'"),
     "a margin that is no factor": (
         (*ROPE, "--metric", "steps_to_loss,target=2,margin=0.05"),
@@ -160,6 +164,15 @@ def test_mistakes_are_one_line(name: str, gptlab: Command, recipe_file: Path, tm
     assert line.startswith("error: ")
     assert fragment in line
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["an unknown setting", "another seed", "another length"])
+def test_a_mistake_is_told_before_a_text_is_missed(name: str, gptlab: Command, recipe_file: Path):
+    code, _, err = gptlab("compare", recipe_file, "data.path=nowhere.txt", *MISTAKES[name][0])
+    assert code == 2
+    assert MISTAKES[name][1] in err
+    assert "nowhere" not in err
+    assert "nowhere" in gptlab("compare", recipe_file, "data.path=nowhere.txt", *ROPE)[2]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The noise floor: its interval, its file, and what it is allowed to change."""
 
 import math
-from argparse import Namespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from gptlab.compare.metrics.val_loss import ValLoss
 from gptlab.compare.noise_runs import measure_noise
 from gptlab.compare.results import Metric
 from gptlab.train.recipe import Recipe
+from gptlab.train.run import Outcome
+from gptlab.train.session import Session
 
 LOSS = Metric(name="loss", title="loss")
 SPEED = Metric(name="speed", title="speed", better="higher", scale="ratio")
@@ -90,17 +92,20 @@ def test_what_is_known_from_more_runs_stays(tiny_recipe: MakeRecipe, how: How):
 def test_seeds_that_are_lost_are_said(
     tiny_recipe: MakeRecipe, how: How, monkeypatch: pytest.MonkeyPatch
 ):
-    start = jobs.start_run
+    begin, finish = jobs.begin, jobs.finish
 
-    def unlucky(recipe: Recipe, *rest: object, **more: object) -> object:
+    def unlucky(recipe: Recipe, *rest: Any) -> Session:
         if recipe.seed == 2:
             raise OSError("no luck")
-        start(recipe, *rest, **more)  # pyright: ignore[reportArgumentType]
-        if recipe.seed == 1:
-            raise FloatingPointError("diverged at step 3")
-        return Namespace(reason="done")
+        return begin(recipe, *rest)
 
-    monkeypatch.setattr(jobs, "start_run", unlucky)
+    def diverging(session: Session) -> Outcome:
+        if session.recipe.seed == 1:
+            raise FloatingPointError("diverged at step 3")
+        return finish(session)
+
+    monkeypatch.setattr(jobs, "begin", unlucky)
+    monkeypatch.setattr(jobs, "finish", diverging)
     said: list[str] = []
     floor, _ = measure_noise(tiny_recipe(), (0, 1, 2, 3), (BitsPerByte(),), how, said.append)
     assert (floor.seeds, floor.lost, floor.metrics["bits_per_byte"].n) == ([0, 3], [1, 2], 2)

@@ -1,11 +1,14 @@
 """Tuning: the same learning rates for every arm, on seeds that nobody reports."""
 
+from typing import Any
+
 import pytest
 from studies import Conduct, MakeStudy
 
 from gptlab.compare import jobs
 from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How
+from gptlab.compare.report.contents import warnings
 from gptlab.compare.study import Tuning
 from gptlab.compare.tuning import first_jobs
 from gptlab.train.recipe import Recipe
@@ -40,14 +43,14 @@ def test_a_sensible_learning_rate_is_found_on_other_seeds(study: MakeStudy, run:
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, *rates: float) -> None:
     """Let runs of these learning rates fail for a reason of their own."""
-    start = jobs.start_run
+    begin = jobs.begin
 
-    def unlucky(recipe: Recipe, *rest: object, **more: object) -> object:
+    def unlucky(recipe: Recipe, *rest: Any) -> object:
         if recipe.optimizer.lr in rates:
             raise OSError("no luck")
-        return start(recipe, *rest, **more)  # pyright: ignore[reportArgumentType]
+        return begin(recipe, *rest)
 
-    monkeypatch.setattr(jobs, "start_run", unlucky)
+    monkeypatch.setattr(jobs, "begin", unlucky)
 
 
 def test_a_trial_that_failed_is_neither_chosen_nor_the_worst(
@@ -92,7 +95,7 @@ def test_an_optimum_at_the_edge_extends_the_range_for_all(
         assert grid == pytest.approx([1e-6, 2e-6, 4e-6][: 2 + extensions])
         assert (curve.chosen, curve.edge) == (grid[-1], True)
         assert curve.extended == (extensions > 0)
-    assert sum("at the edge" in note for note in results.notes) == 2
+    assert sum("at the edge" in warning for warning in warnings(results)) == 2
 
 
 def test_reporting_alone_cannot_guess_a_learning_rate(study: MakeStudy, run: Conduct, how: How):

@@ -62,3 +62,16 @@ def test_a_window_shorter_than_the_distance_cannot_copy():
     assert everything["gap of 32"] > 0.9
     assert windows["gap of 0"] > 0.8
     assert windows["gap of 32"] < 0.2
+
+
+@pytest.mark.parametrize(("layers", "window"), [(1, 9), (2, 5), (4, 3)])
+def test_windows_read_as_far_as_layers_times_window_less_one_and_no_further(
+    layers: int, window: int
+):
+    task = Task.parse({"type": "needle", "length": 19, "depths": [60, 50]})
+    near, far = (condition.name for condition in task.conditions())
+    assert [name.partition(", ")[2] for name in (near, far)] == ["8 back", "9 back"]
+    settings = (ROTARY, f"model.n_layers={layers}", f"model.attention.window={window}")
+    found = trial(task, *settings, steps=100).accuracy
+    assert found[near] > 0.9
+    assert found[far] < 0.25

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from gptlab import cli, load
+from gptlab.config import variant_names
 from gptlab.probes.reading import open_text
 from gptlab.probes.tasks import Task
+from gptlab.show.probe import find_tasks
 
 QUICK = ("--steps", "6", "--seeds", "2", "--lr", "1e-3,1e-2")
 TINY = (
@@ -58,11 +60,19 @@ def test_a_recipe_is_probed_into_a_table_json_and_a_picture(tmp_path: Path, caps
     ]
     assert len(mqar["trials"]) == 3
     assert "left" in err
+    assert "step 6/36 · mqar" in err  # of both tasks
     assert (tmp_path / "out.png").stat().st_size > 1000
     assert run("probe", *words) == 0
     out = capsys.readouterr().out
     assert "0 of 2" in out
     assert "never" in out
+
+
+def test_all_is_every_task():
+    tasks, changes = find_tasks(["all"], ["needle.length=32", "model.n_layers=1"])
+    assert [task.variant for task in tasks] == variant_names(Task)
+    assert Task.parse({"type": "needle", "length": 32}) in tasks
+    assert changes == ["model.n_layers=1"]
 
 
 def test_a_run_is_read_beyond_its_context(trained: Path, tmp_path: Path, capsys):
@@ -100,6 +110,7 @@ def test_the_loss_by_position_is_that_of_the_logits(trained: Path):
         (["shakespeare", "model.norm=rms_norms"], "did you mean 'rms_norm'"),
         (["shakespeare", "model.attention.n_heads=7"], "does not divide"),
         (["shakespeare", "--plot", "out.txt"], "a picture's suffix is one of"),
+        (["shakespeare", "--plot", f"{__file__}/out.png"], f"nothing can be made in {__file__}"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], message: str, capsys):
@@ -113,6 +124,10 @@ def test_a_run_is_neither_changed_nor_trained(trained: Path, capsys):
     for words, message in (
         (["model.n_layers=2"], "config.yaml to probe its recipe with this setting"),
         (["--task", "mqar"], "config.yaml to probe its recipe"),
+        (["--lr", "1e-2", "--steps", "5"], "--lr, --steps: a trained run learns nothing here; "),
+        (["--seeds", "2"], "--seeds: a trained run learns nothing here; "),
+        (["--own-size"], "--own-size: a trained run learns nothing here; "),
+        (["--plot", f"{__file__}/out.png"], f"nothing can be made in {__file__}"),
     ):
         assert run("probe", trained / "rotary", *words) == 2
         assert message in capsys.readouterr().err

@@ -26,6 +26,11 @@ def test_layers_that_take_turns_are_one_of_each_kind():
     assert [each.window is None for each in of] == [False, True]
 
 
+def test_a_single_layer_stays_single():
+    model = find_recipe("shakespeare").model
+    assert [small(model.but(n_layers=n), 24).n_layers for n in (1, 2, 6)] == [1, 2, 2]
+
+
 def test_windows_keep_their_share_and_heads_their_groups():
     recipe = find_recipe("mistral")
     wide = recipe.model.attention

@@ -1,5 +1,6 @@
 """The rows of every task: what is asked, its chance and its ceiling, against plain readers."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -24,11 +25,28 @@ def next_of_the_first_part(row: list[int], at: int) -> int | None:
     return [token for token in row[:colon] if token][at - colon]
 
 
+def most_after_the_same(row: list[int], at: int) -> int | None:
+    """The token that came most often after the last few; `row[0]` says how many; else any."""
+    order, symbols = row[0] - 3, row[1 : at + 1]
+    before = [
+        symbols[i]
+        for i in range(order, len(symbols))
+        if symbols[i - order : i] == symbols[len(symbols) - order :]
+    ]
+    return Counter(before).most_common(1)[0][0] if before else 0
+
+
+def what_follows_the_mark(row: list[int], at: int) -> int | None:
+    return row[row.index(0) + 1]
+
+
 READERS: dict[str, Reader] = {
     "mqar": pairs_of,
     "induction": pairs_of,
     "length": pairs_of,
     "selective_copy": next_of_the_first_part,
+    "ngrams": most_after_the_same,
+    "needle": what_follows_the_mark,
 }
 
 
@@ -110,6 +128,49 @@ def test_who_knows_what_is_left_but_not_its_order_has_the_chance_of_selective_co
         assert accuracy(batch, guess) == pytest.approx(condition.chance, abs=0.02)
 
 
+def test_who_counts_tokens_alone_has_the_chance_of_ngrams():
+    task = Task.parse("ngrams")
+    for condition in task.conditions():
+        batch = task.rows(300, Draw(0, "ngrams"), condition.what)
+
+        def most_frequent(row: list[int], at: int) -> int:
+            return Counter(row[1 : at + 1]).most_common(1)[0][0] if at else 0
+
+        assert accuracy(batch, most_frequent) == pytest.approx(condition.chance, abs=0.02)
+        assert condition.ceiling > condition.chance + 0.15
+
+
+def test_rows_of_ngrams_have_the_order_that_they_name():
+    """Who knows what stood before the last token, too, gains by it in rows of order 2 alone."""
+    task = Task.parse("ngrams")
+    for order in (1, 2):
+        batch = task.rows(300, Draw(0, "ngrams"), order)
+        assert (batch.x_NT[:, 0] == 3 + order).all()
+        assert np.array_equal(batch.x_NT[:, 1:], batch.y_NT[:, :-1])
+        found = {}
+        for known in (1, 2):
+            batch.x_NT[:, 0] = 3 + known
+            found[known] = accuracy(batch, most_after_the_same)
+        assert (found[2] > found[1] + 0.1) == (order == 2)
+
+
+def test_a_needle_lies_where_its_condition_says_and_nowhere_else():
+    task = Task.parse("needle")
+    backs = []
+    for condition in task.conditions():
+        batch = task.rows(100, Draw(0, "needle"), condition.what)
+        is_value = (batch.x_NT >= 1) & (batch.x_NT <= 8)
+        (place,) = {tuple(row) for row in np.argwhere(is_value)[:, 1:]}
+        assert (is_value.sum(1) == 1).all()
+        assert (batch.x_NT[:, [place[0] - 1, -1]] == 0).all()
+        assert ((batch.x_NT == 0).sum(1) == 2).all()
+        backs.append(63 - int(place[0]))
+        assert condition.name.endswith(f", {backs[-1]} back")
+    assert backs == [1, 17, 32, 47, 62]
+    depths = {int(np.flatnonzero(row == 0)[0]) for row in task.training_rows(2000, Draw(0)).x_NT}
+    assert depths == set(range(62))
+
+
 def test_a_gap_is_the_least_distance_of_a_copy():
     task = Task.parse("selective_copy")
     for gap in (0, 16, 32):
@@ -152,6 +213,9 @@ def test_keys_and_values_of_a_row_of_mqar_are_its_own():
         ({"type": "induction", "longest": 48}, "must be from 2 to 47"),
         ({"type": "selective_copy", "items": 13}, "is more than 12"),
         ({"type": "length", "longest": 20}, "must be from 2 to 16"),
+        ({"type": "length", "times": [2, 4]}, "must have 1, the length of training"),
+        ({"type": "ngrams", "orders": [3]}, "have 64 contexts, and half of ngrams.length=64"),
+        ({"type": "needle", "depths": [101]}, "less than or equal to 100"),
     ],
 )
 def test_settings_that_leave_no_room_are_refused(settings: dict, message: str):

@@ -1,6 +1,7 @@
 """From run folders to `results.json`: numbers are read from the folders, never remembered."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from gptlab.compare.tuning import Tuned, tuning_seeds
 from gptlab.model.accounting import cache_bytes
 from gptlab.model.gpt import Model
 from gptlab.model.memory import training_memory
-from gptlab.runs.folder import RunFolder
+from gptlab.runs.folder import CONFIG, RunFolder
 from gptlab.train.recipe import Recipe
 
 Draw = Callable[[Model], list[str]]
@@ -74,12 +75,13 @@ def metric_of(metric: Metric) -> results.Metric:
     """Describe a metric."""
     return results.Metric(
         name=metric.label,
-        title=metric.title,
+        title=metric.heading,
         unit=metric.unit,
         better=metric.better,
         scale=metric.scale,
         per_token=metric.per_token,
         of_time=metric.depends_on_time,
+        lost_means=metric.lost_means,
         margin=metric.margin,
         margin_source="declared" if metric.margin else "",
     )
@@ -125,15 +127,26 @@ def _run(conducted: Conducted, job: Job) -> results.Run | None:
         identity=job.identity,
         state=state if has_ended else "failed",  # pyright: ignore[reportArgumentType]
         problem=run.status()["reason"] if state == "diverged" else problem,
-        command=f"gptlab train {path / 'config.yaml'} name={job.arm.name.replace('+', '.')}-again",
+        command=_command(run) if path.exists() else conducted.command,
         metrics={
             metric.label: metric.measure(measured) if state == "done" else None
-            for metric in study.metrics
+            for metric in study.measured_of(job.role)
         }
         if has_ended
         else {},
         curve=_curve(measured, counts_of(job.recipe).flops_per_token),
     )
+
+
+def _command(run: RunFolder) -> str:
+    """Say what repeats a run where its study was run: `train` finds a name that is free.
+
+    On a CPU, other threads would round otherwise.
+    """
+    known = run.environment()
+    threads = known.get("machine", {}).get("torch", {}).get("threads")
+    same = f"OMP_NUM_THREADS={threads} " if known.get("device") == "cpu" and threads else ""
+    return same + shlex.join(["gptlab", "train", str(run.path / CONFIG)])
 
 
 def _curve(measured: MeasuredRun, flops_per_token: float) -> results.Curve:
@@ -231,29 +244,16 @@ def _notes(conducted: Conducted, runs: Sequence[results.Run]) -> list[str]:
     notes = []
     if missing:
         notes.append(f"not run yet: {'; '.join(missing)}")
-    if len(conducted.study.seeds) == 1:
-        notes.append("one seed: differences have no interval, and nothing can be concluded")
-    notes += [
-        f"{run.variant}, seed {run.seed} {run.state}: {run.problem}"
-        for run in runs
-        if run.state != "done" and run.role == "report"
-    ]
     notes += [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]
     return notes + [note for tuned in conducted.tuned for note in _notes_on_tuning(tuned.curve)]
 
 
 def _notes_on_tuning(curve: results.Tuning) -> list[str]:
-    """Say which learning rates could not be tried, and whether a better one may lie beyond."""
+    """Say which learning rates could not be tried."""
     who = f"{curve.variant} at {curve.scale}" if curve.scale else curve.variant
-    notes = [
+    return [
         f"{who}: {curve.setting} {trial.value:g} failed (seed {', '.join(map(str, trial.failed))}) "
         "and was not chosen from"
         for trial in curve.trials
         if trial.failed
     ]
-    if curve.edge:
-        notes.append(
-            f"{who}: the best {curve.setting}, {curve.chosen:g}, is at the edge "
-            "of what was tried: a better one may lie beyond it"
-        )
-    return notes

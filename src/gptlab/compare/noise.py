@@ -78,7 +78,10 @@ def load(file: Path, identity: str) -> NoiseFloor | None:
     """Read the noise floor of a recipe; None if there is none. Raises ValueError for another's."""
     if not file.exists():
         return None
-    floor = files.read_parsed(file, MAX_BYTES, _parse)
+    try:
+        floor = files.read_parsed(file, MAX_BYTES, _parse)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it, or measure anew with gptlab noise") from None
     if floor.identity != identity:
         raise ValueError(
             f"{file}: the noise floor of another recipe ({floor.recipe}); measure anew"

@@ -9,6 +9,7 @@ from gptlab.compare.collecting import metric_of
 from gptlab.compare.conduct import How
 from gptlab.compare.identity import recipe_identity
 from gptlab.compare.jobs import Job
+from gptlab.compare.measuring import measure
 from gptlab.compare.metrics import MeasuredRun, Metric
 from gptlab.compare.results import NoiseFloor
 from gptlab.compare.runner import Runner
@@ -34,9 +35,12 @@ def measure_noise(
     name = recipe_identity(recipe, facts)
     file = how.noise_file(recipe.name, name)
     before = noise.load(file, name)
+    for metric in metrics:
+        metric.check(recipe, facts)
     arm = Arm(BASE, ONLY, (), recipe, facts, None, True)
     jobs = [Job.of(arm, seed, "report") for seed in seeds]
-    Runner(how.root, how.studies / NOISE, say, how.jobs, how.ray).finish(jobs)
+    Runner(how.root, how.studies / NOISE, say, how.jobs, how.ray).finish(jobs, "the noise")
+    measure(metrics, jobs, how.root)
     states = {job.seed: job.state(how.root) for job in jobs}
     lost = {seed: state for seed, state in states.items() if state != "done"}
     for seed, state in lost.items():

@@ -9,7 +9,7 @@ from statistics import median
 
 from gptlab.compare.arms import Arm
 from gptlab.compare.budget import Counts, counts_of
-from gptlab.compare.conduct import How, arms_for, noise_of, report_jobs
+from gptlab.compare.conduct import How, arms_for, noise_of, refuse_another, report_jobs
 from gptlab.compare.jobs import Job
 from gptlab.compare.looks import Looks, share
 from gptlab.compare.noise import pair_sd
@@ -51,12 +51,15 @@ class Plan:
 
 def plan(study: Study, how: How, say: Say) -> Plan:
     """Work out what a study would run. Raises ValueError for whatever would stop it."""
+    refuse_another(study, how.folder(study))
     arms = arms_for(study, how, say, keep=False)
     reports = report_jobs(study, arms)
     trials = first_jobs(study, study.tune, arms) if study.tune else []
     jobs = [*trials, *reports]
     left = [job for job in jobs if job.state(how.root) in ("new", "started")]
-    at_once = Runner(how.root, how.folder(study), say, how.jobs, how.ray).at_once(left or jobs)
+    at_once = Runner(how.root, how.folder(study), say, how.jobs, how.ray).at_once(
+        jobs, left or jobs
+    )
     pace = _Pace(arms, jobs, how.root)
     root = how.root.absolute()
     look = _look(study, arms, how)

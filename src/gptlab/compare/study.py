@@ -1,7 +1,7 @@
 """A study: a question about variants of a recipe, asked before anything is run."""
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -10,6 +10,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     field_validator,
+    model_validator,
 )
 
 from gptlab.compare.identity import determining
@@ -143,6 +144,16 @@ class Study(Config):
             raise ValueError(f"{twice} stands twice: leave one of them out")
         return metrics
 
+    @model_validator(mode="after")
+    def _is_tuned_by_its_runs(self) -> Self:
+        first = self.metrics[0]
+        if self.tune and not first.of_weights:
+            raise ValueError(
+                f"tune: {first.label} is the same at every learning rate of a run; put another "
+                "metric first, such as bits_per_byte"
+            )
+        return self
+
     @field_validator("seeds")
     @classmethod
     def _are_different_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -165,6 +176,11 @@ class Study(Config):
         """Say what is asked."""
         return self.question or _asked(self)
 
+    def measured_of(self, role: Literal["tuning", "report"]) -> tuple[Metric, ...]:
+        """Give the metrics of a run: of one that tunes, none that is computed but to decide."""
+        first, *others = self.metrics
+        return (first, *(x for x in others if role == "report" or not x.is_computed))
+
     def changed(self, recipe: Recipe, name: str) -> Recipe:
         """Apply a variant to the base, or to what other variants have made of it."""
         variant = self.variants[name]
@@ -177,8 +193,11 @@ class Study(Config):
             whole, settings = None, variant
         if whole is not None:
             recipe = recipe.but(**{part: getattr(whole, part) for part in FROM_A_RECIPE})
-        after = recipe.override(settings)
-        _check_shared(name, recipe, after)
+        try:
+            after = recipe.override(settings)
+            _check_shared(recipe, after)
+        except ValueError as error:
+            raise ValueError(f"variant {name}: {error}") from None
         return after
 
 
@@ -196,14 +215,14 @@ def _asked(study: Study) -> str:
     return f"{asked} for {study.metrics[0].title} of {study.base.name}, given the same {same}?"
 
 
-def _check_shared(name: str, before: Recipe, after: Recipe) -> None:
+def _check_shared(before: Recipe, after: Recipe) -> None:
     """Raise ValueError for a change of what all arms of a study share."""
     for path, was, is_now in differences(before, after):
         section, _, setting = path.partition(".")
         if section in FROM_A_RECIPE or (section == "train" and setting in FREE_IN_TRAIN):
             continue
         raise ValueError(
-            f"variant {name}: {path}={is_now} (the base has {was}) is the same for all arms of a "
+            f"{path}={is_now} (the base has {was}) is the same for all arms of a "
             "study, or they could not be compared; leave it out, or give it to the base"
         )
 

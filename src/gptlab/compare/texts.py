@@ -37,6 +37,11 @@ def opened(recipe: Recipe) -> tuple[Recipe, Facts]:
     return recipe.with_vocab_size(encoder.vocab_size), facts
 
 
+def read_again(recipe: Recipe) -> Corpus:
+    """Give a run's text, by its recipe as it stands in its folder."""
+    return _read(_What(data=recipe.data, tokenizer=recipe.tokenizer).to_yaml())[1]
+
+
 class _What(Config):
     data: Data
     tokenizer: Tokenizer

@@ -55,7 +55,10 @@ def tune(
 
 
 def _grids(tuning: Tuning, arms: Sequence[Arm]) -> list[list[float]]:
-    """Give each arm's learning rates; those of a factor go by its own, which its optimizer has."""
+    """Give each arm's learning rates: those that go by its own, and by that of its likes.
+
+    Arms with one optimizer try the same, so that none wins by having had a better one from start.
+    """
     for number, arm in enumerate(arms):
         for other in arms[:number]:
             if arm.scale == other.scale and with_lr(arm, 1.0).recipe == with_lr(other, 1.0).recipe:
@@ -63,7 +66,14 @@ def _grids(tuning: Tuning, arms: Sequence[Arm]) -> list[list[float]]:
                     f"{arm.name} and {other.name} differ in {SETTING} alone, which tuning chooses "
                     "for every arm: leave it out, or do not tune"
                 )
-    return [tuning.values(arm.recipe.optimizer.lr) for arm in arms]
+    tried: dict[tuple[str, str], set[float]] = {}
+    for arm in arms:
+        tried.setdefault(_kind(arm), set()).update(tuning.values(arm.recipe.optimizer.lr))
+    return [sorted(tried[_kind(arm)]) for arm in arms]
+
+
+def _kind(arm: Arm) -> tuple[str, str]:
+    return arm.scale, arm.recipe.optimizer.variant
 
 
 def _try(

@@ -23,6 +23,10 @@ class Progress:
     most: int
     what: str
 
+    def among(self, before: int, later: int) -> "Progress":
+        """Count what was done before, and what comes later."""
+        return Progress(before + self.steps, before + self.most + later, self.what)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -116,6 +120,26 @@ def probe(
     numbers = cache_bytes(model, element_size=4).full_context // 4
     parameters = count_parameters(model).total
     return Result(task.variant, task.conditions(), parameters, numbers, trials, best.lr)
+
+
+def best_rate(
+    model: Model,
+    optimizer: Optimizer,
+    task: Task,
+    plan: Plan,
+    seed: int,
+    tell: Callable[[int], None] = lambda steps: None,
+) -> float:
+    """Find the learning rate of the plan that learns a task best; `tell` hears of steps done."""
+    trials: list[Trial] = []
+    for lr in plan.rates:
+        before = len(trials) * plan.training.steps
+
+        def hear(step: int, trial: Trial, before: int = before) -> None:
+            tell(before + step)
+
+        trials.append(learn(model, with_rate(optimizer, lr), task, seed, plan.training, hear))
+    return max(trials, key=rank).lr
 
 
 def rank(trial: Trial) -> tuple[bool, int, float]:

@@ -75,11 +75,26 @@ def losses_of(gpt: GPT, rows_BL: np.ndarray, hear: Hear = lambda done, all: None
     at_once = max(1, TOKENS_AT_ONCE // rows_BL.shape[1])
     found = []
     for first in range(0, len(rows_BL), at_once):
-        rows = torch.from_numpy(rows_BL[first : first + at_once])
+        rows = torch.from_numpy(rows_BL[first : first + at_once]).to(gpt.embedding.weight.device)
         losses = gpt.loss(rows[:, :-1], rows[:, 1:], reduction="none")
-        found.append(losses.double().view(len(rows), -1).numpy())
+        found.append(losses.cpu().double().view(len(rows), -1).numpy())
         hear(min(first + at_once, len(rows_BL)), len(rows_BL))
     return np.concatenate(found)
+
+
+def loss_beyond(gpt: GPT, tokens: np.ndarray, factor: int, hear: Hear) -> float | None:
+    """Compute the mean loss of what stands beyond the context, in nats per token.
+
+    Each token after the first context is predicted once, but for a rest at the end, in windows of
+    `factor` contexts. None: the model has no vectors for so many positions.
+    """
+    T = gpt.context_length
+    known = known_positions(gpt)
+    if known is not None and known < factor * T:
+        return None
+    starts_B = np.arange(0, len(tokens) - factor * T, (factor - 1) * T)
+    rows_BL = tokens[starts_B[:, None] + np.arange(factor * T + 1)].astype(np.int64)
+    return float(losses_of(gpt, rows_BL, hear)[:, T:].mean())
 
 
 def mean_and_error(values_B: np.ndarray) -> tuple[float, float | None]:

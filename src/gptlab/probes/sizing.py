@@ -3,8 +3,8 @@
 What is asked is what layers can do, not how much a large model can store. Widths become those that
 suit the probe's, heads are few, MLPs are so narrow that the mixers have to do the work (wide ones
 find half of an answer first, and stay there), windows and chunks keep their share of the context,
-and layers that take turns are one of each kind. Dropout, further heads for training and what
-stretches positions are left out.
+layers that take turns are one of each kind, and a single layer stays single. Dropout, further heads
+for training and what stretches positions are left out.
 """
 
 import math
@@ -48,7 +48,8 @@ def small(model: Model, context_length: int) -> Model:
     if "scale" in tree["initialization"]:
         tree["initialization"]["scale"] = INITIAL_STD
     n_kinds = len(tree["attention"].get("of", ()))
-    return Model.parse(tree | {"d_model": D_MODEL, "n_layers": max(N_LAYERS, n_kinds)})
+    n_layers = min(model.n_layers, max(N_LAYERS, n_kinds))
+    return Model.parse(tree | {"d_model": D_MODEL, "n_layers": n_layers})
 
 
 def _numbers(settings: list[str], changed: Recipe) -> list[str]:

@@ -74,13 +74,16 @@ def _bars(axes: "Axes", result: Result) -> None:
         found = [trial.accuracy[condition.name] for trial in result.best]
         axes.barh(place, result.accuracy(condition), color=COLORS[0], height=0.6, alpha=0.85)
         axes.plot(found, [place] * len(found), ".", color=INK, markersize=4, alpha=0.7)
-        axes.plot([condition.chance] * 2, [place - 0.4, place + 0.4], color=COLORS[3], linewidth=2)
+        for mark, color in ((condition.chance, COLORS[3]), (condition.ceiling, INK)):
+            axes.plot([mark] * 2, [place - 0.4, place + 0.4], color=color, linewidth=2)
     names = [condition.name for condition in result.conditions]
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
-    axes.set_xlabel("accuracy: the median, every seed, and chance in red", fontsize=9, color=INK)
+    axes.set_xlabel(
+        "accuracy: median, every seed, chance (red), ceiling (dark)", fontsize=9, color=INK
+    )
 
 
 def _finish(figure: "Figure", all_axes: Sequence["Axes"], title: str, file: Path) -> None:

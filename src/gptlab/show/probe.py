@@ -8,6 +8,7 @@ from json import dumps
 from pathlib import Path
 
 from gptlab.config import find_variant, variant_names
+from gptlab.model.gpt import Model
 from gptlab.probes.grid import Plan, Progress, Result, probe
 from gptlab.probes.learning import Trial
 from gptlab.probes.reading import Finding, Findings, open_text
@@ -16,9 +17,11 @@ from gptlab.probes.tasks import Task
 from gptlab.recipes import open_recipe
 from gptlab.show._print import print_table
 from gptlab.show._probe_plot import save_findings, save_results
-from gptlab.show._tokenizer_plot import check_format
+from gptlab.show._tokenizer_plot import check_plot
 from gptlab.train.display import Display, duration
+from gptlab.train.optimizers import Optimizer
 
+ALL = "all"
 FOR_RUNS = ("length", "induction")
 FOR_RECIPES = ("mqar", "induction", "length")
 HEADINGS = (
@@ -43,7 +46,7 @@ class Output:
     def check(self) -> None:
         """Raise ValueError for a picture that cannot be drawn, before anything is done."""
         if self.plot:
-            check_format(self.plot)
+            check_plot(self.plot)
 
 
 def probe_recipe(
@@ -63,10 +66,7 @@ def probe_recipe(
     for task, model in zip(tasks, models, strict=True):
         task.conditions()
         model.build()
-    results = []
-    with Display(1) as display:
-        for task, model in zip(tasks, models, strict=True):
-            results.append(probe(model, optimizer, task, plan, _told(display)))
+    results = _learn_all(tasks, models, optimizer, plan)
     title = " ".join([target, *changes])
     if output.json:
         print(dumps({"recipe": title, "tasks": [asdict(each) for each in results]}, indent=2))
@@ -75,6 +75,25 @@ def probe_recipe(
     if output.plot:
         save_results(title, results, output.plot)
         print(f"the picture is in {output.plot}", file=sys.stderr)
+
+
+def _learn_all(
+    tasks: Sequence[Task], models: Sequence[Model], optimizer: Optimizer, plan: Plan
+) -> list[Result]:
+    """Let each model learn its task, and say how long it all takes at most."""
+    results: list[Result] = []
+    done, most = 0, plan.training.steps * (len(plan.rates) + plan.seeds - 1)
+    with Display(1) as display:
+        tell = _told(display)
+        for task, model in zip(tasks, models, strict=True):
+            later = most * (len(tasks) - len(results) - 1)
+
+            def hear(progress: Progress, done: int = done, later: int = later) -> None:
+                tell(progress.among(done, later))
+
+            results.append(probe(model, optimizer, task, plan, hear))
+            done += sum(trial.curve[-1][0] for trial in results[-1].trials)
+    return results
 
 
 def probe_run(folder: str, names: Sequence[str], settings: Sequence[str], output: Output) -> None:
@@ -107,8 +126,9 @@ def probe_run(folder: str, names: Sequence[str], settings: Sequence[str], output
 
 
 def find_tasks(names: Sequence[str], settings: Sequence[str]) -> tuple[list[Task], list[str]]:
-    """Make tasks by their names; give the settings that begin with none of these, too."""
+    """Make tasks by their names, or `all`; give the settings that begin with none of these, too."""
     tasks, own = [], []
+    names = variant_names(Task) if list(names) == [ALL] else names
     for name in names:
         find_variant(Task, name)
         mine = [each for each in settings if each.removeprefix("--").startswith(f"{name}.")]
@@ -140,10 +160,6 @@ def _told(display: Display) -> Callable[[Progress], None]:
         display.update(progress.steps, progress.what, f"at most {duration(left)} left")
 
     return tell
-
-
-def _reading(tell: Callable[[Progress], None], name: str, done: int, most: int) -> None:
-    tell(Progress(done, most, name))
 
 
 def print_results(title: str, results: Sequence[Result]) -> None:

@@ -21,7 +21,7 @@ from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder, check_free
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder, Tokenizer
-from gptlab.train.compiling import compile_blocks, should_compile
+from gptlab.train.compiling import WhileCompiled, compile_blocks, should_compile
 from gptlab.train.device import set_up
 from gptlab.train.environment import describe_environment
 from gptlab.train.graph import Recording
@@ -76,8 +76,6 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     use_kernels(model, kernels, recipe.train.cuda_graphs)
-    if INDUCTOR in kernels:
-        compile_blocks(model, say)
     facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
     facts |= describe_environment(corpus, encoder, device, precision, kernels)
 
@@ -86,7 +84,8 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
         run.write_environment(facts)
 
     run = RunFolder.create(root, recipe.name, recipe.to_yaml(), fill)
-    return _recorded(_assemble(recipe, run, model, encoder, corpus, batches, precision), say)
+    session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
+    return _compiled(_recorded(session, say), kernels, say)
 
 
 def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
@@ -108,8 +107,6 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     use_kernels(model, kernels, recipe.train.cuda_graphs)
-    if INDUCTOR in kernels:
-        compile_blocks(model, say)
     session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
     if saved:
         session.restore(saved)
@@ -122,7 +119,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
         run.write_config(recipe.to_yaml())
     if (known := continued(then, now, session.step)) != then:
         run.write_environment(known)
-    return _recorded(session, say)
+    return _compiled(_recorded(session, say), kernels, say)
 
 
 def continued(then: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, Any]:
@@ -164,12 +161,20 @@ def _recorded(session: Session, say: Say) -> Session:
         return session
     if session.can_read_late():
         session.optimizers.make_recordable()
-        session.record = Recording(update, say)
+        session.update = Recording(update, say)
     else:
         say(
             "train.cuda_graphs=true, but only steps of optimizer=adamw can be recorded, without a "
             "load_bias_step: going on without"
         )
+    return session
+
+
+def _compiled(session: Session, kernels: Sequence[str], say: Say) -> Session:
+    """Have blocks compiled, if that was chosen."""
+    if INDUCTOR in kernels:
+        compiled = compile_blocks(session.model)
+        session.update = WhileCompiled(session.update or update, compiled, say)
     return session
 
 

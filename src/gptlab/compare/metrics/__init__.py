@@ -2,7 +2,8 @@
 
 Contract: `measure(measured)` gives a number, or None where the run has none, which counts as the
 worst: it diverged, or never reached what was asked. What is `better`, on which `scale` and in which
-`unit`, a metric says as class variables.
+`unit`, a metric says as class variables. What is not in a run's lines, but computed, is a metric of
+`_kept.py`.
 """
 
 from abc import abstractmethod
@@ -11,8 +12,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveFloat, field_validator
 
+from gptlab.compare.texts import Facts
 from gptlab.config import Part
 from gptlab.runs.folder import RunFolder
+from gptlab.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Metric(Part):
     """The slot `metrics`. `margin`: the largest difference that does not matter; null: the noise.
 
     `scale`: `ratio` for what is compared by factors. `depends_on_time`: two machines, two values.
-    `per_token`: two tokenizers, two meanings.
+    `per_token`: two tokenizers, two meanings. `lost_means`: why a run has no value. `is_computed`:
+    it takes time, after the run. `of_weights`: training a run in another way gives another value.
     """
 
     title: ClassVar[str]
@@ -47,6 +51,9 @@ class Metric(Part):
     scale: ClassVar[Literal["difference", "ratio"]] = "difference"
     depends_on_time: ClassVar[bool] = False
     per_token: ClassVar[bool] = False
+    lost_means: ClassVar[str] = "diverged"
+    is_computed: ClassVar[bool] = False
+    of_weights: ClassVar[bool] = True
 
     margin: PositiveFloat | None = None
 
@@ -65,3 +72,15 @@ class Metric(Part):
     def label(self) -> str:
         """What a document calls it."""
         return self.variant
+
+    @property
+    def heading(self) -> str:
+        """What it is, in words."""
+        return self.title
+
+    def check(self, recipe: Recipe, facts: Facts) -> None:
+        """Raise ValueError if runs of this recipe cannot have it, before there are any."""
+
+    def note(self, recipe: Recipe, reference: Recipe) -> str:
+        """Say what a reader must know of this recipe's values beside those of its reference."""
+        return ""

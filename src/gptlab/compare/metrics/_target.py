@@ -10,6 +10,7 @@ class ToTarget(Metric):
     """`target`: a validation loss in nats per token. Between two evaluations it is interpolated."""
 
     per_token = True
+    lost_means = "never reached"
 
     target: PositiveFloat
 

@@ -18,6 +18,10 @@ COSTS = {
     "peak_memory_bytes": "memory (estimate)",
     "kv_bytes_per_token": "KV cache",
 }
+TIMES = (
+    "Seconds and tokens/s are medians over the runs as they went: beside each other, unless the "
+    "study was run with --jobs 1."
+)
 METHOD = (
     "Differences are variant - base (times and speeds: variant / base). Runs of one seed have the "
     "same batches and the same initial values of what they share, so they are compared in pairs: "
@@ -76,7 +80,7 @@ def warnings(results: Results) -> list[str]:
         if tuning.edge
     ]
     if len(results.seeds) == 1:
-        found.append("one seed: nothing tells a difference from luck")
+        found.append("one seed: differences have no interval, and nothing can be concluded")
     return found
 
 

@@ -51,7 +51,7 @@ class Task(Part):
 
     @abstractmethod
     def conditions(self) -> list[Condition]:
-        """List what is asked. Raises ValueError for settings that leave no room for it."""
+        """List what is asked, the hardest last. Raises ValueError for settings without room."""
 
     @abstractmethod
     def rows(self, N: int, draw: Draw, what: Any) -> Batch:

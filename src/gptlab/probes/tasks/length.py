@@ -61,6 +61,8 @@ class Length(Task):
                 f"length.longest={self.longest} must be from 2 to {most}: "
                 f"length.length={self.length}, length.tokens={self.tokens}"
             )
+        if 1 not in self.times:
+            raise ValueError(f"length.times={self.times} must have 1, the length of training")
         return [
             Condition(
                 f"{times}x, {times * self.length} tokens",
