@@ -53,8 +53,9 @@ def test_every_size_has_the_noise_and_the_margin_of_its_own(
     assert narrow.base_value is not None
     assert narrow.margin == pytest.approx(0.005 * narrow.base_value)
     assert narrow.noise_ratio is None
-    assert wide.margin == floor.metrics["bits_per_byte"].sd
-    assert wide.noise_ratio == pytest.approx((wide.difference or 0) / wide.margin)
+    sd = floor.metrics["bits_per_byte"].sd
+    assert wide.margin == sd
+    assert wide.noise_ratio == pytest.approx((wide.difference or 0) / sd)
     assert results.metrics[0].margin is None
     assert facts(results)["matters"] == f"narrow {narrow.margin:.3g}, broad {wide.margin:.3g}"
     assert facts(results)["noise floor"].startswith("broad sd ")
