@@ -279,6 +279,21 @@ def test_smaller_weights_say_what_they_cost(gptlab: Command, text: Path):
     assert re.search(r"int8: \d\.\d{4} bits per byte instead of \d\.\d{4}, on the first", err + out)
 
 
+def test_what_smaller_weights_cost_is_told_of_the_run_s_own_rows(gptlab: Command, tmp_path: Path):
+    """Packed documents do not see each other, in training, its validation, and here."""
+    (tmp_path / "texts").mkdir()
+    for i in range(40):
+        (tmp_path / f"texts/{i}.txt").write_text("abcdefgh"[: 2 + i % 7] * 2)
+    packed = ("batching=packed", "data.val_fraction=0.5", "optimizer.lr=0.05", "train.steps=30")
+    words = ("shakespeare", "data.path=texts", *TINY, *packed, "model.d_model=32", "name=a")
+    assert gptlab("train", *words)[0] == 0
+    _, out, err = gptlab("generate", "runs/a", "--quantize", "bf16", "--max-tokens", "1")
+    told = re.search(r"bits per byte instead of (\d\.\d{4}), on the first", err + out)
+    lines = (tmp_path / "runs/a/metrics.jsonl").read_text().splitlines()
+    assert told
+    assert told[1] == f"{json.loads(lines[-1])['bits_per_byte']:.4f}"
+
+
 def test_guesses_write_the_same_text(gptlab: Command, text: Path):
     assert gptlab("train", "shakespeare", f"data.path={text}", *TINY, "name=a")[0] == 0
     greedy = ("generate", "runs/a", "--temperature", "0", "--max-tokens", "40")

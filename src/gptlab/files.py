@@ -172,6 +172,15 @@ def _object(content: bytes) -> dict[str, Any]:
     return tree
 
 
+def check_place(file: Path) -> None:
+    """Raise ValueError if a file cannot be written there, in a folder that is made if need be."""
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it")
+    folder = next(path for path in file.absolute().parents if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{file} cannot be written: nothing can be made in {folder}")
+
+
 def digest(path: Path) -> str:
     """Compute the sha256 of a file's content."""
     with path.open("rb") as file:

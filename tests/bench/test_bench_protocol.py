@@ -28,6 +28,9 @@ class Machine:
         machine = self
 
         class Runner:
+            def warm_up(self, seconds: float) -> None:
+                self.section(seconds)
+
             def section(self, seconds: float, least: int = 1) -> Section:
                 machine.turns.append(label)
                 machine.now += seconds

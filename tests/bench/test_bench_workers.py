@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.bench.arms import Arm, Worker, Workers, find_contestant, peers
+from gptlab.bench.arms import Apart, Arm, Worker, Workers, find_contestant, peers
 from gptlab.bench.worker import Beat, Over, Race, work
 
 
@@ -87,6 +87,35 @@ def test_a_process_works_when_asked_and_ends_with_the_context():
         assert worker.facts["threads"] == 1
         assert set(worker.losses) == set(worker.facts["kinds"])
     assert worker.process.returncode == 0
+
+
+def test_arms_that_work_apart_never_hold_memory_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A process a turn, each in a folder of its own, gone before the next; the peak is of all."""
+    started: list[Worker] = []
+
+    class Watched(Worker):
+        def __init__(self, *given):
+            assert all(each.process.returncode == 0 for each in started)
+            super().__init__(*given)
+            started.append(self)
+
+        def section(self, seconds: float, least: int = 1):
+            section = super().section(seconds, least)
+            self.peak = [7, 9, 8][len(started) - 1]
+            return section
+
+    monkeypatch.setattr("gptlab.bench.arms.Worker", Watched)
+    arm = Arm("calibrator", "_calibrator", {"folder": str(tmp_path)})
+    apart = Apart(arm, "calibrate", threads=1)
+    apart.warm_up(100.0)
+    sections = [apart.section(0.0, 2) for _ in range(3)]
+    assert [section.amount for section in sections] == [2, 2, 2]
+    assert [each.process.returncode for each in started] == [0, 0, 0]
+    assert len(list(tmp_path.iterdir())) == len({each.process.pid for each in started}) == 3
+    assert apart.peak == 9
+    assert apart.facts["threads"] == 1
 
 
 def test_a_process_that_dies_says_its_last_words(tmp_path: Path):

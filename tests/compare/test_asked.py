@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from studies import MakeRecipe
+from studies import MakeRecipe, MakeStudy
 
 from gptlab import cli
 from gptlab.compare.asked import Asked
@@ -76,8 +76,30 @@ def test_the_same_study_in_python_and_yaml(recipe_file: Path, tmp_path: Path):
     )
     in_yaml, in_python = (read_study(str(tmp_path / f"turned.{x}")) for x in ("yaml", "py"))
     assert in_yaml == in_python
+    assert in_yaml.in_words() == (
+        "What does rope do for validation bits per byte of shakespeare, given the same tokens?"
+    )
     changed = Asked(str(tmp_path / "turned.py"), settings=("train.steps=3",), seeds="7,8").study()
     assert (changed.seeds, changed.settings) == ((7, 8), ("train.steps=3",))
+
+
+def test_a_question_is_asked_in_words(recipe_file: Path, tmp_path: Path, study: MakeStudy):
+    (tmp_path / "a.yaml").write_text(
+        f"base: {recipe_file}\nquestion: Does it turn?\nvariants: {{r: model.positions=rotary}}\n"
+    )
+    (tmp_path / "a.py").write_text(
+        '"""Does it\nturn?\n\nWhy one asks."""\n'
+        "from gptlab.compare.study import Study\n"
+        f"study = Study(name='a', base={str(recipe_file)!r},\n"
+        "    variants={'r': ('model.positions=rotary',)})\n"
+    )
+    for name in ("a.yaml", "a.py"):
+        asked = Asked(str(tmp_path / name), seeds="2").study()
+        assert asked.in_words() == "Does it turn?"
+        assert asked.extends(asked.but(question="Another wording?"))
+    both = study(design="leave_one_out", match="flops").in_words()
+    assert both.startswith("Which of rope and swiglu carry what they do together for ")
+    assert both.endswith(" of shakespeare, given the same FLOPs?")
 
 
 ROPE = ("--variant", "rope:model.positions=rotary")
@@ -95,11 +117,19 @@ MISTAKES = {
     "a reserved name": (("--variant", "base:model.norm=rms_norm"), "cannot be called 'base'"),
     "the name of noise": ((*ROPE, "--name", "noise"), "cannot be called 'noise'"),
     "no settings": (("--variant", "rope"), "give a name and settings"),
-    "an unknown setting": (("--variant", "x:model.nrom=rms_norm"), "did you mean 'norm'"),
+    "an unknown setting": (
+        ("--variant", "x:model.nrom=rms_norm"),
+        "variant x: model.nrom: no setting named 'nrom'; did you mean 'norm'",
+    ),
+    "a setting of the base": (("--variant", "x:train.seed=1"), "variant x: train.seed: no setting"),
     "an unknown metric": ((*ROPE, "--metric", "val_los"), "did you mean 'val_loss'"),
     "a margin that is no factor": (
         (*ROPE, "--metric", "steps_to_loss,target=2,margin=0.05"),
         "0.05 is no factor above 1",
+    ),
+    "a metric twice": (
+        (*ROPE, "--metric", "val_loss", "--metric", "val_loss,margin=0.1"),
+        "val_loss stands twice",
     ),
     "an unknown budget": ((*ROPE, "--match", "parameter"), "did you mean 'params'"),
     "no seeds": ((*ROPE, "--seeds", "0"), "--seeds=0"),
@@ -134,6 +164,15 @@ def test_mistakes_are_one_line(name: str, gptlab: Command, recipe_file: Path, tm
     assert line.startswith("error: ")
     assert fragment in line
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["an unknown setting", "another seed", "another length"])
+def test_a_mistake_is_told_before_a_text_is_missed(name: str, gptlab: Command, recipe_file: Path):
+    code, _, err = gptlab("compare", recipe_file, "data.path=nowhere.txt", *MISTAKES[name][0])
+    assert code == 2
+    assert MISTAKES[name][1] in err
+    assert "nowhere" not in err
+    assert "nowhere" in gptlab("compare", recipe_file, "data.path=nowhere.txt", *ROPE)[2]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +228,7 @@ def test_a_plan_runs_nothing_and_an_answer_follows(
     assert re.search(r"finds  differences of [\d.]+ bits/byte", gptlab(*words, "--plan")[1])
     code, out, err = gptlab(*words)
     assert code in (None, 0), err
-    assert "validation bits per byte" in out
+    assert "What does rope do for validation bits per byte of shakespeare" in out
     assert err.count("run 1/2") == 1  # the base's runs are those of the noise
     assert (tmp_path / "studies" / "mine" / "results.json").is_file()
     before = (tmp_path / "studies" / "mine" / "results.json").read_text()

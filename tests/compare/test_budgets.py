@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from studies import MakeStudy
+from studies import Conduct, MakeStudy
 from torch.utils.flop_counter import FlopCounterMode
 
-from gptlab.compare import timing
+from gptlab.compare import budget, collecting, timing
 from gptlab.compare.arms import arms_of
 from gptlab.compare.budget import solve
 from gptlab.compare.conduct import How
@@ -93,13 +93,55 @@ def test_time_is_measured_once_and_matched_by_steps(
     monkeypatch.setattr(timing, "step_seconds", measure)
     odd = study("train.steps=100", variants={"swiglu": ODD["swiglu"]}, match="time")
     folder = how.folder(odd)
-    folder.mkdir(parents=True)
     for _ in range(2):
         _, arm = timing.timed(arms_of(odd, quiet), folder, quiet, keep=True)
         assert arm.recipe.total_steps() == 50
         assert arm.matched
         assert arm.matched.reached == pytest.approx(10.0)
         monkeypatch.setattr(timing, "step_seconds", None)  # never asked again
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    monkeypatch.setattr(timing, "step_seconds", lambda recipes: [0.1 for _ in recipes])
+    _, arm = timing.timed(arms_of(odd, quiet), folder, quiet, keep=True)
+    assert arm.recipe.total_steps() == 100
+    monkeypatch.undo()
+    monkeypatch.setattr(timing, "step_seconds", None)
+    _, arm = timing.timed(arms_of(odd, quiet), folder, quiet, keep=True)
+    assert arm.recipe.total_steps() == 50
+
+
+@pytest.mark.parametrize(
+    ("took", "problem", "text"),
+    [
+        (10.4, "", "the runs really took the same, within 5%"),
+        (12.3, "its runs took 12.3 s, the base's 10 s (+23%)", "swiglu really took another time"),
+        (None, "", "within 1% by a step measured beforehand"),
+    ],
+)
+def test_what_runs_really_took_is_told(
+    took: float | None,
+    problem: str,
+    text: str,
+    study: MakeStudy,
+    how: How,
+    run: Conduct,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(timing, "step_seconds", lambda recipes: [0.1 for _ in recipes])
+    asked = study(variants={"swiglu": ODD["swiglu"]}, seeds=(0,), match="time")
+    seconds = {"base": 10.0, "swiglu": took}
+    cost = collecting._cost
+    monkeypatch.setattr(
+        collecting,
+        "_cost",
+        lambda arm, runs: cost(arm, runs).model_copy(update={"seconds": seconds[arm.name]}),
+    )
+    results = run(asked)
+    base, arm = results.budget.matches
+    assert (base.took, base.problem) == (10.0, "")
+    assert (arm.took, arm.problem) == (took, problem)
+    assert text in results.budget.text
+    (comparison,) = results.comparisons
+    assert comparison.text.endswith(f"; {problem}" if problem else ")")
 
 
 def test_a_step_is_really_measured(study: MakeStudy, monkeypatch: pytest.MonkeyPatch):
@@ -131,3 +173,17 @@ def test_a_size_is_found_where_most_do_not_fit():
 
     assert solve(count, 12, 7 * 120**2) == 120
     assert solve(lambda value: 31 * value + 5, 400, 31 * 96 + 5) == 96
+
+
+def test_where_no_other_size_is_in_reach_it_stays_what_it_is(
+    study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+):
+    """As a width of 1,024 among 512 heads, which no width in reach could be shared out to."""
+    assert solve(lambda value: 10 * value if value % 512 == 0 else None, 1024, 9_000) == 1024
+    assert solve(lambda value: value if value < 40 else None, 16, 2_000) < 40
+    monkeypatch.setattr(budget, "REACH", 2)
+    thin = study(
+        "model.attention.n_heads=16", variants={"thin": ("model.mlp.d_ff=70",)}, match="params"
+    )
+    with pytest.raises(ValueError, match="thin: it cannot be matched in params: the nearest is"):
+        arms_of(thin, quiet)

@@ -12,7 +12,7 @@ from gptlab.compare.conduct import How
 from gptlab.compare.fairness import declared_by, differing
 from gptlab.compare.identity import seal
 from gptlab.runs.folder import RunFolder
-from gptlab.train.run import start_run
+from gptlab.train.run import resume_run, start_run
 
 MakeRun = Callable[..., RunFolder]
 
@@ -75,6 +75,24 @@ def test_another_machine_or_code_is_found(path: str, severity: str, trained: Mak
     assert found(a, b, set()) == {path: severity}
 
 
+@pytest.mark.parametrize(
+    ("path", "severity"), [("machine.cpu", "refuses"), ("machine.torch.threads", "note")]
+)
+def test_a_run_that_moved_on_its_way_is_found(path: str, severity: str, trained: MakeRun):
+    base, moved = trained("a"), trained("b", "train.steps=4")
+    here = base.environment()["machine"]
+    replant(moved, path, "another")
+    resume_run(moved.path, ["train.steps=6"], say=lambda text: None)
+    findings = differing("x", "", [(base, moved)], set())
+    now = here["cpu"] if path == "machine.cpu" else here["torch"]["threads"]
+    assert [(each.what, each.severity, each.variant_value) for each in findings] == [
+        (path, severity, f"another, from step 4 {now}")
+    ]
+    back = trained("c", "train.steps=4")
+    resume_run(back.path, ["train.steps=6"], say=lambda text: None)
+    assert differing("x", "", [(base, back)], set()) == []
+
+
 def replant(run: RunFolder, path: str, value: Any) -> None:
     """Change what a run says of where it ran."""
     tree = node = run.environment()
@@ -100,6 +118,22 @@ def test_a_pair_with_a_confound_gets_no_verdict(study: MakeStudy, run: Conduct, 
     assert verdicts["rope"].p is None
     assert verdicts["swiglu"].verdict != "not comparable"
     assert verdicts["swiglu"].family == 1
+
+
+def test_other_threads_are_fair_but_for_what_depends_on_time(
+    study: MakeStudy, run: Conduct, how: How
+):
+    asked = study(seeds=(0, 1, 2), metrics=("bits_per_byte", "tokens_per_second"))
+    first = run(asked)
+    assert {each.verdict for each in first.comparisons}.isdisjoint({"not comparable"})
+    planted = next(each for each in first.runs if (each.variant, each.seed) == ("rope", 1))
+    folder = RunFolder(how.folder(asked) / planted.folder)
+    replant(folder, "machine.torch.threads", 7)
+    seal(folder, "done")
+    refused = [each for each in run(asked).comparisons if each.verdict == "not comparable"]
+    assert [(each.variant, each.metric) for each in refused] == [("rope", "tokens_per_second")]
+    assert "machine.torch.threads is 7, of the base " in refused[0].text
+    assert "--jobs 1" in refused[0].text
 
 
 def test_another_tokenizer_is_fair_if_it_is_declared(study: MakeStudy, run: Conduct):

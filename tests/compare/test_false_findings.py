@@ -8,6 +8,7 @@ import pytest
 from scipy import special
 
 from gptlab.compare import statistics, verdict
+from gptlab.compare.looks import Looks
 from gptlab.compare.power import smallest_effect
 from gptlab.compare.results import Metric
 from gptlab.compare.statistics import estimate
@@ -15,6 +16,7 @@ from gptlab.compare.verdict import compare
 
 MARGIN = 0.02
 LOSS = Metric(name="bpb", title="bits per byte", margin=MARGIN)
+SHARP = LOSS.model_copy(update={"margin": 0.005})
 COMMON, OWN = 0.03, 0.01  # of the noise, what the runs of a seed share and what they do not
 PAIR = OWN * 2**0.5
 SEEDS = 5
@@ -64,6 +66,39 @@ def test_identical_arms_that_lose_runs_are_rarely_told_apart():
     assert {x.method for x in found} == {"ranks", "paired t"}
 
 
+def as_advised(found):
+    return found.more_seeds or 1_000
+
+
+def one_by_one(found):
+    return 1
+
+
+def ever_told_apart(number, add, most):
+    """Count the studies of identical arms that tell them apart as seeds are added until they do."""
+    rng, told = np.random.default_rng(0), 0
+    for runs in [arms(rng, [0.0], n=most) for _ in range(number)]:
+        kept, n, is_open = Looks(), SEEDS, True
+        while is_open:
+            now = {name: {seed: arm[seed] for seed in range(n)} for name, arm in runs.items()}
+            look = kept.take(LOSS.name, "", "arm0", now)
+            (found,) = compare(SHARP, "arm0", now, look=look)
+            told += found.verdict in ("better", "worse")
+            is_open = found.verdict == "not resolved" and n < most
+            n = min(n + add(found), most)
+    return told / number
+
+
+@pytest.mark.parametrize(("add", "most"), [(as_advised, 60), (one_by_one, 20)])
+def test_adding_seeds_until_there_is_a_verdict_finds_no_more(add, most):
+    assert ever_told_apart(200, add, most) <= at_most(0.05, 200)
+
+
+def test_without_counting_looks_it_would(monkeypatch):
+    monkeypatch.setattr(verdict, "share", lambda look: 1.0)
+    assert ever_told_apart(100, one_by_one, 20) > 0.12
+
+
 def test_effects_among_variants_that_do_nothing_protect_them_all_the_same():
     found = studies(1_000, [0.5, 0.5, 0.0, 0.0])
     assert share([study[2:] for study in found], "better", "worse") <= at_most(0.05, 1_000)
@@ -71,7 +106,7 @@ def test_effects_among_variants_that_do_nothing_protect_them_all_the_same():
 
 @pytest.mark.parametrize("variants", [1, 8])
 def test_a_true_effect_is_found_as_often_as_promised(variants):
-    effect = smallest_effect(SEEDS, PAIR, 0.05 / variants)
+    effect = smallest_effect(SEEDS, PAIR, 0.04 / variants)
     found = studies(500, [-effect] + [0.0] * (variants - 1))
     power = np.mean([study[0].verdict == "better" for study in found])
     assert power == pytest.approx(0.8, abs=0.05)

@@ -26,7 +26,26 @@ def test_an_effect_is_found_as_often_as_promised(n, alpha):
     assert np.mean((found.pvalue <= alpha) & (found.statistic > 0)) == pytest.approx(0.8, abs=0.01)
 
 
-@pytest.mark.parametrize("effect", [0.11, 0.5, 3.0, 40.0])
+@pytest.mark.parametrize("n", [2, 3, 5, 40, 2_000])
+def test_power_is_that_of_the_noncentral_t(n):
+    for alpha in (0.05, 0.0025):
+        for effect in (0.0, 0.02, 0.5, 2.0):
+            critical = float(stats.t.isf(alpha / 2, n - 1))
+            exact = float(stats.nct.sf(critical, n - 1, effect * math.sqrt(n)))
+            assert power_of(n, effect, 1.0, alpha) == pytest.approx(exact, abs=1e-5)
+
+
+def test_it_is_known_where_scipy_gives_up():
+    """Two pairs at a late look: t with one degree of freedom is a ratio of two normal numbers."""
+    alpha = 0.05 * 0.8 / 1_000
+    effect = smallest_effect(2, 1.0, alpha)
+    critical = float(stats.t.isf(alpha / 2, 1))
+    z = np.random.default_rng(0).normal(size=(2, 100_000))
+    found = (effect * math.sqrt(2) + z[0]) / np.abs(z[1]) > critical
+    assert np.mean(found) == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("effect", [0.03, 0.11, 0.5, 3.0, 40.0])
 def test_needed_seeds_are_the_fewest_that_do(effect):
     n = seeds_needed(effect, 1.0)
     assert n is not None

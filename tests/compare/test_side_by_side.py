@@ -1,5 +1,6 @@
 """Runs in processes of their own: killed, interrupted, continued, and on a Ray cluster."""
 
+import json
 import os
 import random
 import signal
@@ -7,10 +8,12 @@ import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from studies import Conduct, MakeRecipe, MakeStudy, timeless
 
+from gptlab import machine
 from gptlab.compare.conduct import How
 from gptlab.compare.jobs import Ended, Task
 from gptlab.compare.runner import Stopped
@@ -30,16 +33,40 @@ def children(processes: Processes) -> list[int]:
     return [worker.process.pid or 0 for worker in processes.workers]
 
 
-def test_two_runs_at_once_are_what_they_are_alone(study: MakeStudy, run: Conduct, how: How):
-    alone = run(study())
-    elsewhere = replace(how, root=how.root.parent / "other", jobs=2)
-    assert timeless_but_folders(run(study(), elsewhere)) == timeless_but_folders(alone)
+def elsewhere(how: How, name: str, jobs: int = 1) -> How:
+    """Conduct it in another folder, with the same paths in it."""
+    folder = how.root.parent / name
+    return replace(how, root=folder / "runs", studies=folder / "studies", jobs=jobs)
 
 
-def timeless_but_folders(results: object) -> object:
-    tree = timeless(results)
-    runs = [{k: v for k, v in each.items() if k != "folder"} for each in tree["runs"]]
-    return tree | {"runs": runs, "environment": None}
+def document(how: How) -> object:
+    """Read results.json, but for times, and for the cores that these tests pretend."""
+    (file,) = how.studies.glob("*/results.json")
+    tree = timeless(json.loads(file.read_text()))
+    del tree["environment"]["machine"]["cores"]
+    tree["environment"].pop("continued", None)  # with other cores
+    return tree
+
+
+def test_two_runs_at_once_are_what_they_are_alone(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    """Two cores for two workers, or one for this process: a thread for each run."""
+    run(study(), how)
+    busy: list[tuple[int, ...]] = []
+    hear = Processes._hear
+
+    def spy(self: Processes, *rest: Any) -> Ended:
+        busy.append(tuple(worker.process.pid or 0 for worker in self._busy()))
+        return hear(self, *rest)
+
+    monkeypatch.setattr(Processes, "_hear", spy)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    both = elsewhere(how, "both", jobs=2)
+    run(study(), both)
+    assert {len(pids) for pids in busy[:-1]} == {2}
+    assert len({*busy[0]} - {os.getpid()}) == 2
+    assert document(both) == document(how)
 
 
 def test_a_worker_that_dies_takes_one_run_with_it(task: Task, tmp_path: Path):
@@ -66,10 +93,11 @@ def test_workers_save_and_stop_when_asked(task: Task, tmp_path: Path):
 
 
 def test_killed_at_random_and_continued_gives_the_same_results(
-    study: MakeStudy, run: Conduct, how: How, tmp_path: Path
+    study: MakeStudy, run: Conduct, how: How
 ):
     asked = study("train.steps=60", "train.evaluate_every=20", seeds=(0, 1), match="params")
-    whole = run(asked, replace(how, root=tmp_path / "whole"))
+    whole = elsewhere(how, "whole")
+    run(asked, whole)
     draw, kills = random.Random(3), 0
     for _ in range(4):
         child = os.fork()
@@ -81,14 +109,46 @@ def test_killed_at_random_and_continued_gives_the_same_results(
         os.kill(child, signal.SIGKILL)
         kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert kills
-    assert timeless_but_folders(run(asked)) == timeless_but_folders(whole)
+    run(asked)
+    assert document(how) == document(whole)
+
+
+@pytest.mark.slow
+def test_killed_with_workers_and_tuning_and_continued_gives_the_same_results(
+    study: MakeStudy, run: Conduct, how: How
+):
+    """Workers outlive who started them for a moment, in which they save: they are waited for."""
+    asked = study(
+        "train.steps=60",
+        "train.evaluate_every=30",
+        seeds=(0, 1),
+        variants={"rope": "model.positions=rotary"},
+        tune={"lr": [1e-3, 4e-3], "extensions": 1},
+    )
+    whole, draw = elsewhere(how, "whole"), random.Random(5)
+    run(asked, whole)
+    for folders in (2, 6):
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            run(asked, replace(how, jobs=2))
+            os._exit(0)
+        while len(list(how.root.glob("*/metrics.jsonl"))) < folders:
+            time.sleep(0.01)
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        time.sleep(draw.uniform(0.0, 0.3))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert run(asked).tuning[0].extended
+    assert not (how.folder(asked) / "failures.jsonl").exists()
+    assert document(how) == document(whole)
 
 
 def test_ctrl_c_saves_and_the_same_study_goes_on(
     study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
 ):
-    asked = study("train.steps=30", seeds=(0,))
-    whole = run(asked, replace(how, root=how.root.parent / "whole"))
+    asked, whole = study("train.steps=30", seeds=(0,)), elsewhere(how, "whole")
+    run(asked, whole)
     step, seen = loop.take_step, []
 
     def interrupted(session: object) -> None:
@@ -107,14 +167,15 @@ def test_ctrl_c_saves_and_the_same_study_goes_on(
     with pytest.raises(ValueError, match=r"config\.yaml was changed by hand"):
         run(asked)
     config.write_text(text)
-    assert timeless_but_folders(run(asked)) == timeless_but_folders(whole)
+    run(asked)
+    assert document(how) == document(whole)
     assert len(seen) == 90
 
 
 def test_the_same_runs_on_a_ray_cluster(study: MakeStudy, run: Conduct, how: How):
     pytest.importorskip("ray")
     asked = study(seeds=(0,))
-    alone = run(asked, replace(how, root=how.root.parent / "alone"))
-    assert timeless_but_folders(run(asked, replace(how, ray="local"))) == timeless_but_folders(
-        alone
-    )
+    alone = elsewhere(how, "alone")
+    run(asked, alone)
+    run(asked, replace(how, ray="local"))
+    assert document(how) == document(alone)

@@ -1,13 +1,17 @@
 """A study from its declaration to its results, and what it does with runs that are there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from studies import Conduct, MakeRecipe, MakeStudy, timeless, values
 
-from gptlab.compare import jobs
+from gptlab import files
+from gptlab.compare import jobs, timing
 from gptlab.compare.conduct import How
+from gptlab.compare.planning import plan
+from gptlab.compare.report.contents import warnings
 from gptlab.compare.results import Results
 from gptlab.runs.folder import RunFolder
 from gptlab.train.run import start_run
@@ -129,16 +133,16 @@ def test_a_failure_is_kept_shown_and_tried_once_more(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    start, failing = jobs.start_run, {"rope": 1, "swiglu": 9}
+    begin, failing = jobs.begin, {"rope": 1, "swiglu": 9}
 
     def unlucky(recipe: object, *rest: object, **more: object) -> object:
         arm = recipe.name.split("-")[0]  # pyright: ignore
         if failing.get(arm):
             failing[arm] -= 1
             raise OSError(f"no luck with {arm}")
-        return start(recipe, *rest, **more)  # pyright: ignore
+        return begin(recipe, *rest, **more)  # pyright: ignore
 
-    monkeypatch.setattr(jobs, "start_run", unlucky)
+    monkeypatch.setattr(jobs, "begin", unlucky)
     results = run(study(seeds=(0,)))
     assert {run.variant: run.state for run in results.runs} == {
         "base": "done",
@@ -151,11 +155,63 @@ def test_a_failure_is_kept_shown_and_tried_once_more(
     assert failed.metrics == {}
     kept = (how.folder(study()) / "failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["attempt"] for line in kept] == [1, 1, 2]
+    reported = run(study(seeds=(0,)), replace(how, report_only=True))
+    assert (reported.runs, reported.notes) == (results.runs, results.notes)
+    assert failing == {"rope": 0, "swiglu": 7}
     shown = capsys.readouterr().err
     assert "rope, seed 0 failed: OSError: no luck with rope; it is tried again" in shown
     assert "it is left out" in shown
     failing.clear()
-    assert all(run.state == "done" for run in run(study(seeds=(0,))).runs)
+    whole = run(study(seeds=(0,)))
+    assert {(each.state, each.problem) for each in whole.runs} == {("done", "")}
+    assert run(study(seeds=(0,)), replace(how, report_only=True)) == whole
+
+
+def test_a_trial_that_failed_does_not_keep_the_rest_from_being_reported(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    begin = jobs.begin
+
+    def unlucky(recipe: object, *rest: object) -> object:
+        if recipe.optimizer.lr == 1e-3:  # pyright: ignore
+            raise OSError("no luck")
+        return begin(recipe, *rest)  # pyright: ignore
+
+    monkeypatch.setattr(jobs, "begin", unlucky)
+    asked = study(seeds=(0,), tune={"lr": [1e-3, 2e-3, 4e-3], "extensions": 0})
+    results = run(asked)
+    assert {each.state for each in results.runs if each.role == "report"} == {"done"}
+    assert sum(each.state == "failed" for each in results.runs) == 3
+    reported = run(asked, replace(how, report_only=True))
+    assert (reported.runs, reported.tuning) == (results.runs, results.tuning)
+
+
+def test_failures_of_before_are_read_as_far_as_they_can_be(
+    study: MakeStudy, run: Conduct, how: How
+):
+    run(study(seeds=(0,)))
+    lost = files_of(how, "swiglu-s0")
+    report, file = replace(how, report_only=True), how.folder(study()) / "failures.jsonl"
+    whole = {"run": lost.name, "attempt": 2, "problem": "no luck"}
+    lines = [b"", b"[]", b'{"run": "sw', b"\xff", b'{"run": 1, "attempt": "x", "problem": {}}']
+    files.remove(lost)
+    assert [each.state for each in run(study(seeds=(0,)), report).runs] == ["done", "done"]
+    file.write_bytes(b"\n".join([json.dumps(whole).encode(), *lines]))
+    results = run(study(seeds=(0,)), report)
+    assert (results.runs[2].state, results.runs[2].problem) == (
+        "failed",
+        "no luck (tried 2 times)",
+    )
+    assert f"{file}: 5 damaged lines are left out" in results.notes
+    file.write_bytes(b"x" * 20_000_000)
+    with pytest.raises(ValueError, match=r"failures\.jsonl: larger than .*; remove it") as mistake:
+        run(study(seeds=(0,)), report)
+    assert "\n" not in str(mistake.value)
+
+
+def files_of(how: How, name: str) -> Path:
+    (folder,) = how.root.glob(f"{name}-*")
+    return folder
 
 
 def test_a_target_that_nobody_reaches_is_a_result(study: MakeStudy, run: Conduct):
@@ -181,7 +237,7 @@ def test_a_target_that_nobody_reaches_is_a_result(study: MakeStudy, run: Conduct
 
 
 def test_one_seed_is_said_to_tell_nothing(study: MakeStudy, run: Conduct):
-    assert any("one seed" in note for note in run(study(seeds=(4,))).notes)
+    assert sum("one seed" in warning for warning in warnings(run(study(seeds=(4,))))) == 1
 
 
 def test_report_only_runs_nothing_and_says_what_is_missing(
@@ -202,10 +258,11 @@ def test_another_question_does_not_take_the_place_of_results(
     kept = run(study(seeds=(0,)))
     one = {"rope": "model.norm=rms_norm"}
     for other in (study("train.steps=4"), study(match="params"), study(variants=one)):
-        with pytest.raises(ValueError, match="asks something else: give this one a name") as found:
-            run(other)
-        assert "--name" in str(found.value)
-        assert "\n" not in str(found.value)
+        for do in (run, lambda asked: plan(asked, how, print)):
+            with pytest.raises(ValueError, match="asks something else: give this one a") as found:
+                do(other)
+            assert "--name" in str(found.value)
+            assert "\n" not in str(found.value)
     assert Results.load(how.folder(study()) / "results.json") == kept
     more = {"rms": "model.norm=rms_norm"} | study().variants
     assert len(run(study(seeds=(0,), metrics=("val_loss",), variants=more)).runs) == 4
@@ -213,11 +270,28 @@ def test_another_question_does_not_take_the_place_of_results(
 
 def test_a_report_of_nothing_replaces_no_results(study: MakeStudy, run: Conduct, how: How):
     kept = run(study(seeds=(0,)))
-    report = How(how.root, how.studies, report_only=True)
+    report, folder = How(how.root, how.studies, report_only=True), how.folder(study())
+    asked = (folder / "study.yaml").read_text()
     with pytest.raises(ValueError, match="--report-only: none of the 3 runs is in ") as mistake:
         run(study(seeds=(7,)), report)
     assert "\n" not in str(mistake.value)
-    assert Results.load(how.folder(study()) / "results.json") == kept
+    assert Results.load(folder / "results.json") == kept
+    assert (folder / "study.yaml").read_text() == asked
+
+
+@pytest.mark.parametrize("changes", [{}, {"tune": {}}, {"match": "time"}])
+def test_a_report_that_is_refused_writes_nothing(
+    changes: dict[str, object],
+    study: MakeStudy,
+    run: Conduct,
+    how: How,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(timing, "step_seconds", lambda recipes: [0.01] * len(recipes))
+    with pytest.raises(ValueError, match="--report-only: "):
+        run(study(seeds=(0,), **changes), replace(how, report_only=True))
+    assert not how.studies.exists()
+    assert not how.root.exists()
 
 
 def test_a_planted_change_for_the_worse_is_found(study: MakeStudy, run: Conduct):

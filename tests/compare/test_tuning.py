@@ -1,12 +1,17 @@
 """Tuning: the same learning rates for every arm, on seeds that nobody reports."""
 
+from typing import Any
+
 import pytest
 from studies import Conduct, MakeStudy
 
+from gptlab.compare import jobs
 from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How
+from gptlab.compare.report.contents import warnings
 from gptlab.compare.study import Tuning
 from gptlab.compare.tuning import first_jobs
+from gptlab.train.recipe import Recipe
 
 
 def test_a_sensible_learning_rate_is_found_on_other_seeds(study: MakeStudy, run: Conduct):
@@ -36,6 +41,44 @@ def test_a_sensible_learning_rate_is_found_on_other_seeds(study: MakeStudy, run:
         assert (a.metrics["bits_per_byte"] or 9) < (b.metrics["bits_per_byte"] or 9)
 
 
+def fail_at(monkeypatch: pytest.MonkeyPatch, *rates: float) -> None:
+    """Let runs of these learning rates fail for a reason of their own."""
+    begin = jobs.begin
+
+    def unlucky(recipe: Recipe, *rest: Any) -> object:
+        if recipe.optimizer.lr in rates:
+            raise OSError("no luck")
+        return begin(recipe, *rest)
+
+    monkeypatch.setattr(jobs, "begin", unlucky)
+
+
+def test_a_trial_that_failed_is_neither_chosen_nor_the_worst(
+    study: MakeStudy, run: Conduct, monkeypatch: pytest.MonkeyPatch
+):
+    """All others diverge, so that a failed one would win as the first of equals, or lose."""
+    fail_at(monkeypatch, 1e-3)
+    variants = {"rope": ("model.positions=rotary",)}
+    asked = study(variants=variants, seeds=(0,), tune={"lr": [1e-3, 1e30, 1e31], "extensions": 0})
+    results = run(asked)
+    for curve in results.tuning:
+        assert [trial.failed for trial in curve.trials] == [[10_000], [], []]
+        assert [trial.results for trial in curve.trials] == [[], [None], [None]]
+        assert (curve.chosen, curve.edge) == (1e30, True)
+    assert "rope: optimizer.lr 0.001 failed (seed 10000) and was not chosen from" in results.notes
+    states = {(each.role, each.state) for each in results.runs}
+    assert states == {("tuning", "failed"), ("tuning", "diverged"), ("report", "diverged")}
+
+
+def test_where_every_trial_failed_nothing_is_guessed(
+    study: MakeStudy, run: Conduct, monkeypatch: pytest.MonkeyPatch
+):
+    fail_at(monkeypatch, 1e-3, 2e-3)
+    with pytest.raises(ValueError, match="base: no learning rate could be tried") as mistake:
+        run(study(seeds=(0,), tune={"lr": [1e-3, 2e-3]}))
+    assert "\n" not in str(mistake.value)
+
+
 @pytest.mark.parametrize("extensions", [0, 1])
 def test_an_optimum_at_the_edge_extends_the_range_for_all(
     extensions: int, study: MakeStudy, run: Conduct
@@ -52,7 +95,7 @@ def test_an_optimum_at_the_edge_extends_the_range_for_all(
         assert grid == pytest.approx([1e-6, 2e-6, 4e-6][: 2 + extensions])
         assert (curve.chosen, curve.edge) == (grid[-1], True)
         assert curve.extended == (extensions > 0)
-    assert sum("at the edge" in note for note in results.notes) == 2
+    assert sum("at the edge" in warning for warning in warnings(results)) == 2
 
 
 def test_reporting_alone_cannot_guess_a_learning_rate(study: MakeStudy, run: Conduct, how: How):

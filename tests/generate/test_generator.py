@@ -85,7 +85,8 @@ def test_gives_as_many_tokens_as_asked(build, max_tokens):
     assert [step.shape for step in steps] == [(2,)] * max_tokens
 
 
-def test_the_cache_reads_every_token_once_and_the_head_the_last_only(build):
+def test_the_cache_reads_every_token_once_and_the_head_the_last_only(build, monkeypatch):
+    monkeypatch.setattr(reading, "WORTH_RECORDING", 999)
     model = build()
     read, scored = [], []
     model.embedding.register_forward_hook(lambda _, args, __: read.append(args[0].shape))
@@ -143,7 +144,8 @@ def test_texts_that_are_done_leave_and_change_nothing_for_the_rest(
 ):
     """They leave one after the other, while others begin anew and caches grow."""
     monkeypatch.setattr(reading, "WORTH_RECORDING", 0 if record else 999)
-    monkeypatch.setattr(reading, "SMALLEST", 4)
+    monkeypatch.setattr(reading, "SMALLEST_BLOCK", 4)
+    monkeypatch.setattr(reading, "BLOCK", 4)
     model = build(**ARCHITECTURES[name])
     prompts = [[(7 * i + n) % 256 for i in range(n)] for n in (3, 1, 9, 5, 7)]
     ends = [40, 4, 25, 11, 60]
@@ -168,3 +170,21 @@ def spy(n_rows, forward):
         return forward(x, embedding)
 
     return spied
+
+
+@pytest.mark.parametrize(("many", "expected"), [(10**8, {"token", "text of 8"}), (0, {"token"})])
+def test_reading_half_a_context_again_is_recorded_where_it_is_small(
+    build, monkeypatch, many, expected
+):
+    """All that a recorded reading computes stays in memory."""
+    monkeypatch.setattr(reading, "MANY", many)
+    model = build()
+    reader = reading.Reader(model, [PROMPT], 20 * T, use_cache=True)
+    written = []
+    with torch.inference_mode():
+        for _ in range(5 * T):
+            ids_N = reader.next_logits().argmax(-1)
+            written.append(int(ids_N))
+            reader.append(ids_N)
+    assert set(reader.recorded) == expected
+    assert written == written_out(model, PROMPT, 5 * T)

@@ -1,7 +1,7 @@
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
-from gptlab.generate import recording
 from gptlab.generate.recording import NotRepeatable, record
 
 
@@ -46,13 +46,59 @@ def test_a_step_that_looks_into_tensors_is_refused(look):
         record(look, [])
 
 
-def test_where_torchscript_fails_the_step_is_done_as_it_is(monkeypatch):
-    memory = torch.zeros(2)
+def test_what_follows_from_constants_is_not_done_again():
+    done, constant, changing = [], torch.ones(3), torch.ones(3)
 
-    def fail(*args, **kwargs):
-        raise RuntimeError("cannot trace")
+    class Watching(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            done.append(func.__name__)
+            return func(*args, **kwargs or {})
 
-    monkeypatch.setattr(recording.torch.jit, "trace", fail)
-    first, play = record(lambda: memory.add_(1).clone(), [])
-    assert first.tolist() == [1, 1]
-    assert play().tolist() == [2, 2]
+    def step():
+        frequency = constant.float() * torch.arange(3).cos()
+        return (changing.view(1, 3) * frequency)[0].add(1)
+
+    _, play = record(step, [constant])
+    changing.fill_(2)
+    with Watching():
+        played = play()
+    assert done == ["mul", "add"]
+    assert played.equal(step())
+
+
+def test_memory_that_a_step_takes_and_fills_is_new_each_time():
+    newest = torch.ones(2)
+
+    def step():
+        sums, table = torch.zeros(2), torch.zeros(2, 2)
+        table[1] = newest
+        return sums.add_(newest) + table.sum(0) + torch.stack([*table.unbind()]).max(0).values
+
+    first, play = record(step, [])
+    assert first.tolist() == [3, 3]
+    newest.fill_(4)
+    assert play().tolist() == play().tolist() == [12, 12]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, y: torch.where(x > y, x, y),
+        lambda x, y: x.where(x > y, y),
+        lambda x, y: (x > 0).where(y > 0, y < 1).float(),
+        lambda x, y: 1 / (2 - x) ** 2,
+        lambda x, y: torch.stack(x.sort(descending=True)[:1] + x.chunk(1)),
+        lambda x, y: (x / y).nan_to_num(7) + x / (y - y),
+        lambda x, y: torch.nn.functional.layer_norm(x, (4,), weight=y),
+        lambda x, y: torch.nn.functional.silu(x) * torch.nn.functional.relu(y, inplace=False),
+        lambda x, y: torch.empty(4).copy_(x).mul_(y).contiguous(),
+    ],
+)
+def test_whatever_a_step_does_it_does_again(step):
+    with torch.inference_mode():
+        x, y = torch.randn(4), torch.randn(4)
+        _, play = record(lambda: step(x, y), [])
+        for _ in range(2):
+            x.copy_(torch.randn(4))
+            y.copy_(torch.randn(4))
+            torch.testing.assert_close(play(), step(x, y), equal_nan=True)

@@ -39,7 +39,8 @@ def test_the_text_is_what_it_is_without_guesses(tiny, name, n_guesses, seed, mon
         ][:n]
 
     monkeypatch.setattr(Lookup, "guess", guess)
-    monkeypatch.setattr(reading, "SMALLEST", 32)  # caches grow on the way
+    monkeypatch.setattr(reading, "SMALLEST_BLOCK", 32)
+    monkeypatch.setattr(reading, "BLOCK", 32)  # caches grow on the way
     passes: list[object] = []
     monkeypatch.setattr(reading.Reader, "logits_of", count(passes, reading.Reader.logits_of))
     written = torch.cat([*speculate_tokens(model, prompt, 150, greedy, n_guesses)]).tolist()

@@ -1,6 +1,7 @@
 """Attention in blocks against float64 and the plain equations, values and gradients."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +49,24 @@ def test_it_is_attention(
     got_all = with_gradients(causal_attention, given, dy, window)
     for got, wanted in zip(got_all, expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-10)
+
+
+def n_kept(given: list[Tensor], window: int | None = None) -> int:
+    q, k, v = given
+    node: Any = causal_attention(q, k, v, 0.3, window).grad_fn
+    return sum(x.numel() for x in node.saved_tensors) - sum(x.numel() for x in given)
+
+
+def test_weights_are_kept_of_few_tokens_whoever_they_belong_to(monkeypatch: pytest.MonkeyPatch):
+    """Rows, heads and length count alike: so many scores of a layer, and none beyond."""
+    monkeypatch.setattr(causal, "BLOCK", 16)
+    monkeypatch.setattr(causal, "KEPT_SCORES", 2 * 3 * 40 * 40)
+    of_a_head = 16 * 16 + 16 * 32 + 8 * 40
+    assert n_kept(inputs(40, 3, torch.float32)) == 2 * 3 * of_a_head
+    assert n_kept(inputs(41, 3, torch.float32)) == 0
+    assert n_kept(inputs(40, 4, torch.float32)) == 0
+    assert n_kept([x.repeat_interleave(2, 0) for x in inputs(40, 3, torch.float32)]) == 0
+    assert n_kept(inputs(80, 3, torch.float32), window=20) > 0
 
 
 def test_bfloat16_rounds_and_no_more(monkeypatch: pytest.MonkeyPatch):

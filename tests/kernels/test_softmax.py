@@ -228,3 +228,23 @@ def test_values_of_another_width_cost_no_square_of_the_length():
     with LargestTensor() as largest:
         attend_to_own((q, k, torch.cat([v, v], dim=-1)), None, None).sum().backward()
     assert largest.elements <= 2 * H * T * 4 * E
+
+
+@pytest.mark.parametrize("K", [1, 2, H])
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("positions", [[[4]], [[4], [8]]], ids=["even", "uneven"])
+@either_bias
+@torch.no_grad()
+def test_a_single_query_reads_what_torchs_kernels_read(K, window, positions, biased):
+    """In float32 on a CPU it goes another way than in float64."""
+    q_BH1E, k_BKSE, v_BKSE, _ = draw(1, S=10, K=K)
+    bias = (lambda distance: wavy_bias(distance).to(q_BH1E.dtype)) if biased else None
+
+    def read(dtype: torch.dtype) -> Tensor:
+        tensors = (x.to(dtype) for x in (q_BH1E, k_BKSE, v_BKSE))
+        queries, keys = Places(torch.tensor(positions)), Places.counted(0, 10)
+        return attend(*tensors, queries=queries, keys=keys, window=window, bias=bias, scale=0.7)
+
+    exact = read(torch.float64)
+    torch.testing.assert_close(read(torch.float32).double(), exact, rtol=1e-5, atol=1e-5)
+    assert exact.std() > 0.1

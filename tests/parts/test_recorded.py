@@ -41,6 +41,6 @@ def test_a_recorded_step_is_the_step(
     gpt = build(tiny, parts)
     recorded = torch.stack([*generate_tokens(gpt, prompts, 40, greedy)])
     looks_into_tensors = "mixture_of_experts" in str(parts)
-    assert recordings == [not looks_into_tensors]
+    assert set(recordings) == {not looks_into_tensors}
     read = torch.stack([*generate_tokens(gpt, prompts, 40, greedy, use_cache=False)])
     assert torch.equal(recorded, read)

@@ -110,6 +110,7 @@ def test_the_loss_by_position_is_that_of_the_logits(trained: Path):
         (["shakespeare", "model.norm=rms_norms"], "did you mean 'rms_norm'"),
         (["shakespeare", "model.attention.n_heads=7"], "does not divide"),
         (["shakespeare", "--plot", "out.txt"], "a picture's suffix is one of"),
+        (["shakespeare", "--plot", f"{__file__}/out.png"], f"nothing can be made in {__file__}"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], message: str, capsys):
@@ -123,6 +124,10 @@ def test_a_run_is_neither_changed_nor_trained(trained: Path, capsys):
     for words, message in (
         (["model.n_layers=2"], "config.yaml to probe its recipe with this setting"),
         (["--task", "mqar"], "config.yaml to probe its recipe"),
+        (["--lr", "1e-2", "--steps", "5"], "--lr, --steps: a trained run learns nothing here; "),
+        (["--seeds", "2"], "--seeds: a trained run learns nothing here; "),
+        (["--own-size"], "--own-size: a trained run learns nothing here; "),
+        (["--plot", f"{__file__}/out.png"], f"nothing can be made in {__file__}"),
     ):
         assert run("probe", trained / "rotary", *words) == 2
         assert message in capsys.readouterr().err

@@ -36,7 +36,7 @@ def record() -> Callable[..., Record]:
                     "label": label,
                     "facts": {"parameters": 1000 if label != "other" else 1100, "precision": kind},
                     "losses": {"1": 4.0, "10": 3.5},
-                    "peak": 5_000_000,
+                    "peak": 12_000_000 if label == "other" else 5_000_000,
                 }
                 for label, kind in (("ours", "bf16"), ("control", "bf16"), ("other", "float32"))
             ],
@@ -69,6 +69,9 @@ def test_the_table_has_ratio_claim_and_what_differs(record, capsys):
     control = next(line for line in lines if line.startswith("control"))
     assert ">" not in control
     text = "\n".join(lines)
+    assert "12 MB (2.40x)" in text
+    assert "5 MB (1.00x)" in control
+    assert "(" not in next(line for line in lines if line.startswith("ours"))
     assert "other has +10.0% parameters." in text
     assert "Not all compute in the same precision (bf16 and float32)." in text
     assert "differ by up to 0.4%" in text

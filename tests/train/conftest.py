@@ -1,12 +1,15 @@
 """A recipe that trains in a second, on a text made up here."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gptlab import files
+from gptlab.kernels import causal, cross_entropy, dropout, linear_cross_entropy
 from gptlab.recipes import find_recipe
 from gptlab.train.recipe import Recipe
 
@@ -52,3 +55,31 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for the disk, where nobody pulls the plug."""
     monkeypatch.setattr(files, "sync", lambda path: None)
     monkeypatch.setattr(files, "sync_folder", lambda path: None)
+
+
+@pytest.fixture
+def as_if_large(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Have tiny models computed by the forms that large ones take; count these, by their names."""
+    taken: Counter[str] = Counter()
+    monkeypatch.setattr(dropout, "WORTH_IT", 1)
+    monkeypatch.setattr(cross_entropy, "MANY_LOGITS", 1)
+    monkeypatch.setattr(linear_cross_entropy, "CHUNK", 6)
+    monkeypatch.setattr(linear_cross_entropy, "AT_ONCE", 64)
+    monkeypatch.setattr(causal, "BLOCK", 3)
+
+    def count(form: Any) -> None:
+        forward = form.forward
+
+        def counted(*given: Any) -> Any:
+            taken[form.__name__] += 1
+            return forward(*given)
+
+        monkeypatch.setattr(form, "forward", staticmethod(counted))
+
+    for form in (
+        dropout.FastDropout,
+        linear_cross_entropy.LinearCrossEntropy,
+        causal.CausalAttention,
+    ):
+        count(form)
+    return taken

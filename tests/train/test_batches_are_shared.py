@@ -1,5 +1,6 @@
 """The same seed gives the same batches to every architecture, and nothing else changes training."""
 
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from ends import last_files, metrics, quiet
 from torch import Tensor
 
-from gptlab.evaluate.validation import validation_loss
+from gptlab.evaluate.validation import val_places, validation_loss
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 from gptlab.train.loop import take_step
@@ -85,11 +86,18 @@ def test_training_reads_exactly_these(
     assert seen == digests(session, 30)
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_portions_of_a_batch_add_up_to_it(
-    name: str, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    is_large: bool,
+    tiny_recipe: MakeRecipe,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """Eight rows computed 1, 2, 4 or 8 at once: the same loss, gradient and validation loss."""
+    forms: Counter[str] = request.getfixturevalue("as_if_large") if is_large else Counter()
     gradients: dict[str, Tensor] = {}
 
     def keep(optimizers: OptimizerSet, *given: Any) -> None:
@@ -109,6 +117,7 @@ def test_portions_of_a_batch_add_up_to_it(
         take_step(session)
         val_loss = validation_loss(session.model, session.corpus.val, rows)
         found[rows] = (session.loss, session.grad_norm, val_loss, dict(gradients))
+    assert bool(forms["LinearCrossEntropy"]) == is_large
     loss, norm, val_loss, gradient = found.pop(8)
     scale = max(g.abs().max() for g in gradient.values())
     for its_loss, its_norm, its_val_loss, its_gradient in found.values():
@@ -183,7 +192,8 @@ def test_packed_documents_are_validated_as_they_are_trained(
     with torch.no_grad():
         for parameter in s.model.parameters():
             parameter *= 5  # what has learned something tells documents apart
-    found = validation_loss(s.model, s.corpus.val, places=s.val_places)
+    placed = val_places(s.corpus, s.recipe.batching, s.device)
+    found = validation_loss(s.model, s.corpus.val, places=placed)
     tokens, T = torch.from_numpy(s.corpus.val[:].astype("int64")), 8
     total = 0.0
     for window in range(0, len(tokens) - 1, T):

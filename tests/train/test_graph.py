@@ -127,9 +127,9 @@ def test_a_recorded_run_is_the_same(
         given = ("train.device=cuda", f"train.cuda_graphs={graphs}", f"name=run{i}", *settings)
         ends.append(start_run(tiny_recipe(*given), tmp_path, say=quiet).session)
     plain, recorded = ends
-    assert isinstance(recorded.record, Recording)
-    assert recorded.record.graph is not None
-    assert recorded.record.steps == recorded.step > WARM_UP
+    assert isinstance(recorded.update, Recording)
+    assert recorded.update.graph is not None
+    assert recorded.update.steps == recorded.step > WARM_UP
     assert recorded.loss == pytest.approx(plain.loss, rel=1e-3)
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(recorded.model.state_dict()[name], value, rtol=2e-2, atol=2e-3)

@@ -7,14 +7,17 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ends import assert_same_end, last_files, quiet
 
+from gptlab import machine
 from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder
+from gptlab.train.opening import continued
 from gptlab.train.recipe import Recipe
 from gptlab.train.run import resume_run, start_run
 
@@ -53,6 +56,15 @@ CONFIGS = {
     ),
 }
 
+AS_IF_LARGE = {
+    "float32": (("model.dropout=0.3",), {"FastDropout", "LinearCrossEntropy"}),
+    "bf16": (
+        ("model.dropout=0.3", "train.precision=bf16"),
+        {"FastDropout", "LinearCrossEntropy"},
+    ),
+    "bf16, no dropout": (("train.precision=bf16",), {"CausalAttention", "LinearCrossEntropy"}),
+}
+
 
 @pytest.fixture(scope="module")
 def short_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -66,18 +78,34 @@ def short_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resume_from_every_step(
     settings: tuple[str, ...], tiny_recipe: MakeRecipe, short_text: Path, tmp_path: Path
 ):
-    recipe = tiny_recipe(
-        f"data.path={short_text}",
-        *settings,
-        "train.steps=20",
-        "train.checkpoint_every=1",
-        "train.keep_last=20",
-        "name=whole",
-    )
-    whole = start_run(recipe, tmp_path, say=quiet).run.path
-    assert [step for step, _ in checkpoint.every(whole / "checkpoints")] == list(range(1, 21))
-    for step in range(1, 20):
-        part = tmp_path / f"from-{step}"
+    check_resuming(tiny_recipe(f"data.path={short_text}", *settings), 20, tmp_path)
+
+
+@pytest.mark.parametrize(("settings", "forms"), AS_IF_LARGE.values(), ids=AS_IF_LARGE.keys())
+def test_resume_of_what_large_models_take(
+    settings: tuple[str, ...],
+    forms: set[str],
+    as_if_large: Counter[str],
+    tiny_recipe: MakeRecipe,
+    short_text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Dropout by random bits, the loss in chunks and attention in blocks, in portions."""
+    monkeypatch.setattr(machine, "bf16_is_fast", lambda device: True)
+    accumulated = ("train.micro_batch_tokens=16", *settings)
+    check_resuming(tiny_recipe(f"data.path={short_text}", *accumulated), 8, tmp_path)
+    assert forms <= set(as_if_large)
+
+
+def check_resuming(recipe: Recipe, steps: int, folder: Path) -> None:
+    """Resume a run after each of its steps; assert that all end alike."""
+    often = recipe.train.but(steps=steps, checkpoint_every=1, keep_last=steps)
+    whole = start_run(recipe.but(name="whole", train=often), folder, say=quiet).run.path
+    saved_steps = list(range(1, steps + 1))
+    assert [step for step, _ in checkpoint.every(whole / "checkpoints")] == saved_steps
+    for step in saved_steps[:-1]:
+        part = folder / f"from-{step}"
         shutil.copytree(whole, part)
         for saved, path in checkpoint.every(part / "checkpoints"):
             if saved > step:
@@ -215,6 +243,18 @@ def test_a_run_without_a_checkpoint_starts_again(tiny_recipe: MakeRecipe, tmp_pa
     resume_run(part, say=said.append)
     assert any("no checkpoint" in text for text in said)
     assert_same_end(whole, part)
+
+
+def test_where_a_run_goes_on_is_kept_with_the_step():
+    here, there = {"gptlab": "1", "machine": "a"}, {"gptlab": "1", "machine": "b"}
+    assert continued(here, here, 4) == here
+    moved = continued(here, there, 4)
+    assert moved == here | {"continued": [{"step": 4, "machine": "b"}]}
+    assert continued(moved, there, 6) == moved
+    back = continued(moved, here, 6)
+    assert back["continued"] == [*moved["continued"], {"step": 6, "machine": "a"}]
+    assert continued(back, here, 2) == here  # what came after step 2 is done again
+    assert continued(moved, there, 0) == there
 
 
 def test_a_mixture_that_has_moved_goes_on(tiny_recipe: MakeRecipe, tmp_path: Path):

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Self
@@ -19,6 +19,7 @@ from gptlab.config import nearest
 
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE = 10.0  # seconds that a worker has to end by itself
+WARM_UP_CALLS = 2  # pieces of work, at least
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class Worker:
         self.losses, self.peak = told["losses"], told["peak"]
         return Section(told["calls"] * self.facts["amount"], told["seconds"])
 
+    def warm_up(self, seconds: float) -> None:
+        """Let it work where nothing is measured."""
+        self.section(seconds, WARM_UP_CALLS)
+
     def race(self) -> dict[str, Any]:
         """Wait for a whole run: its `curve` of step, seconds and loss, and its `whole` seconds."""
         return self._answer()
@@ -124,6 +129,38 @@ class Worker:
         lines = self.messages.read().decode("utf-8", errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
         return said[-1] if said else f"exit code {self.process.returncode}"
+
+
+class Apart:
+    """An arm that has a new process in every turn, so that no two arms hold memory at once.
+
+    What it holds besides is as a `Worker` has it; `peak`: the most in any turn.
+    """
+
+    def __init__(self, arm: Arm, work: str, threads: int | None):
+        self.arm, self.work, self.threads = arm, work, threads
+        self.facts: dict[str, Any] = {}
+        self.losses: dict[str, float] = {}
+        self.peak = self.turns = 0
+
+    def warm_up(self, seconds: float) -> None:
+        """Do nothing: each turn begins with a piece of work that is not timed."""
+
+    def section(self, seconds: float, least: int = 1) -> Section:
+        """Start a process, let it work, and end it."""
+        folder = Path(self.arm.job["folder"], f"turn-{self.turns}")
+        folder.mkdir()
+        arm = replace(self.arm, job=self.arm.job | {"folder": str(folder)})
+        worker = Worker(arm, self.work, self.threads)
+        try:
+            self.facts = worker.open().facts
+            worker.section(0.0)
+            section = worker.section(seconds, least)
+        finally:
+            worker.close()
+        self.turns += 1
+        self.losses, self.peak = worker.losses, max(self.peak, worker.peak)
+        return section
 
 
 @dataclass

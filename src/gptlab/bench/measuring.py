@@ -1,8 +1,8 @@
 """A measurement from its arms to its record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from gptlab.bench.arms import Arm, Worker, Workers
+from gptlab.bench.arms import Apart, Arm, Worker, Workers
 from gptlab.bench.preparing import Field
 from gptlab.bench.protocol import Plan, Progress, Tell, measure
 from gptlab.bench.record import Record, fingerprint
@@ -14,17 +14,19 @@ def run(
 ) -> Record:  # fmt: skip
     """Start all arms and the calibrator, let them take turns, and keep what they gave."""
     tell(Progress(0, 1, f"starting {len(field.arms)} processes"))
-    with (
-        Workers([Arm("calibrator", "_calibrator", {})], "calibrate", threads) as (calibrator,),
-        Workers(field.arms, work, threads) as workers,
-    ):
+    with Workers(field.arms, work, threads) as workers:
+        return take_turns(workers, title, about, unit, plan, threads, tell)
+
+
+def take_turns(
+    workers: Sequence[Worker | Apart], title: str, about: str, unit: str, plan: Plan,
+    threads: int | None, tell: Tell,
+) -> Record:  # fmt: skip
+    """Let arms take turns beside the calibrator, and keep what they gave."""
+    with Workers([Arm("calibrator", "_calibrator", {})], "calibrate", threads) as (calibrator,):
         facts = fingerprint() | {"threads": calibrator.facts["threads"]}
-        rounds = measure(
-            {worker.arm.label: worker for worker in workers},
-            calibration_by(calibrator),
-            plan,
-            tell,
-        )
+        runners = {worker.arm.label: worker for worker in workers}
+        rounds = measure(runners, calibration_by(calibrator), plan, tell)
     return Record.of(title, about, unit, plan, facts, workers, rounds)
 
 

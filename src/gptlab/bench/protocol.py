@@ -17,11 +17,12 @@ from typing import Any, Protocol
 from gptlab.bench.arms import Section
 
 MAX_STEAL = 0.01  # of the CPU time of a round
-MIN_WARMUP_CALLS = 2
 
 
 class Runner(Protocol):
     """Something that works when it is asked to."""
+
+    def warm_up(self, seconds: float) -> None: ...
 
     def section(self, seconds: float, least: int = 1) -> Section: ...
 
@@ -77,7 +78,7 @@ def measure(
     try:
         for number, (label, runner) in enumerate(runners.items()):
             tell(Progress(number, len(runners) + plan.rounds * per_round, f"warming up {label}"))
-            runner.section(plan.warmup, MIN_WARMUP_CALLS)
+            runner.warm_up(plan.warmup)
         before = calibrate()
         while missing := plan.rounds - sum(each.dropped is None for each in rounds):
             if len(rounds) == 2 * plan.rounds:

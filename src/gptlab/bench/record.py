@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gptlab import files, machine
-from gptlab.bench.arms import Worker
+from gptlab.bench.arms import Apart, Worker
 from gptlab.bench.protocol import Plan, Round
 from gptlab.bench.protocol import kept as kept_rounds
 from gptlab.bench.ratios import Ratio, noise, paired, ratio_of
@@ -71,7 +71,7 @@ class Record(Config):
         unit: str,
         plan: Plan,
         facts: dict[str, Any],
-        workers: Sequence[Worker],
+        workers: Sequence[Worker | Apart],
         rounds: Sequence[Round],
     ) -> Self:
         """Keep what was measured."""

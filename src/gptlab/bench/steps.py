@@ -4,8 +4,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from gptlab.bench.arms import Arm
-from gptlab.bench.measuring import run
+from gptlab.bench.arms import Apart, Arm
+from gptlab.bench.measuring import run, take_turns
 from gptlab.bench.preparing import Field, Peers, job_of, recipe_of, sizes, split, write_text
 from gptlab.bench.protocol import Plan, Tell
 from gptlab.bench.record import Record
@@ -36,7 +36,10 @@ def bench_attention(
 def bench_loss(
     words: Sequence[str], peers: Peers, plan: Plan, threads: int | None, tell: Tell, tokens: int
 ) -> Record:
-    """Measure whole steps, time and peak memory, against those that hold all logits at once."""
+    """Measure whole steps, time and peak memory, against those that hold all logits at once.
+
+    No two arms hold memory at once: each turn is a process that takes a step, and then timed ones.
+    """
     peers.check()
     (target, *more), common = split(words, "gpt2")
     if more:
@@ -55,4 +58,5 @@ def bench_loss(
             for name in peers.names:
                 field.add(peers.arm(name, name, job))
         title = f"Steps of {target} with all its logits, and without"
-        return run(field, "train", title, about(recipe), "tokens", plan, threads, tell)
+        arms = [Apart(arm, "train", threads) for arm in field.arms]
+        return take_turns(arms, title, about(recipe), "tokens", plan, threads, tell)

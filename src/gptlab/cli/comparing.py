@@ -115,4 +115,4 @@ def _stop(signal_name: str) -> NoReturn:
 def _command() -> str:
     import shlex
 
-    return shlex.join(["gptlab", *sys.argv[1:]])
+    return shlex.join(["gptlab", *(word for word in sys.argv[1:] if word != "--report-only")])

@@ -7,6 +7,8 @@ import typer
 
 from gptlab.cli._verb import Json, Settings, Target, verb
 
+RATES, SEEDS, STEPS = "1e-3,3e-3,1e-2", 3, 1000
+
 
 @verb
 def probe(
@@ -14,10 +16,16 @@ def probe(
     settings: Settings = None,
     task: Annotated[str, typer.Option(help="Which tasks, with commas between, or all.")] = "",
     lr: Annotated[
-        str, typer.Option(help="Learning rates to try, with commas between.")
-    ] = "1e-3,3e-3,1e-2",
-    seeds: Annotated[int, typer.Option(min=1, help="How many, at the best learning rate.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Of a trial, at most.")] = 1000,
+        str | None,
+        typer.Option(help="Learning rates to try, with commas between.", show_default=RATES),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many, at the best learning rate.", show_default=str(SEEDS)),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of a trial, at most.", show_default=str(STEPS))
+    ] = None,
     own_size: Annotated[
         bool, typer.Option("--own-size", help="Keep the recipe's widths, depth and windows.")
     ] = False,
@@ -31,14 +39,22 @@ def probe(
     from gptlab.probes.learning import Training
     from gptlab.show.probe import Output, probe_recipe, probe_run
 
+    output, names = Output(json, plot), [name for name in task.split(",") if name]
+    if (Path(target) / "config.yaml").is_file():
+        of_learning = {"--lr": lr, "--seeds": seeds, "--steps": steps, "--own-size": own_size}
+        given = [option for option, value in of_learning.items() if value not in (None, False)]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: a trained run learns nothing here; leave it out, or give "
+                f"{target}/config.yaml to probe its recipe"
+            )
+        return probe_run(target, names, settings or [], output)
+    lr = RATES if lr is None else lr
     try:
         rates = find_rates([float(word) for word in lr.split(",")])
     except ValueError:
         raise ValueError(
-            f"--lr={lr} must be numbers above 0, with commas between: 1e-3,3e-3,1e-2"
+            f"--lr={lr} must be numbers above 0, with commas between: {RATES}"
         ) from None
-    output, names = Output(json, plot), [name for name in task.split(",") if name]
-    if (Path(target) / "config.yaml").is_file():
-        return probe_run(target, names, settings or [], output)
-    plan = Plan(rates, seeds, Training(steps))
+    plan = Plan(rates, seeds or SEEDS, Training(steps or STEPS))
     probe_recipe(target, names, settings or [], plan, own_size, output)

@@ -66,7 +66,7 @@ def generate(
 
 def _quantize(model: "LanguageModel", to: str) -> None:
     """Make weights smaller, and say what that costs on the run's own validation text."""
-    from gptlab.evaluate.validation import bits_per_byte, validation_loss
+    from gptlab.evaluate.validation import bits_per_byte, val_places, validation_loss
     from gptlab.generate import quantization
     from gptlab.train.recipe import Recipe
 
@@ -80,7 +80,8 @@ def _quantize(model: "LanguageModel", to: str) -> None:
             f"{quantization.PAYS_FROM / 1e6:.0f} on"
         )
     try:
-        corpus = Recipe.parse(model.config).data.tokenize(model.tokenizer)
+        recipe = Recipe.parse(model.config)
+        corpus = recipe.data.tokenize(model.tokenizer)
     except (ValueError, OSError) as error:
         quantization.quantize(gpt, to)
         say(f"{to}: its loss is not known, the run's text cannot be read ({error})")
@@ -88,8 +89,10 @@ def _quantize(model: "LanguageModel", to: str) -> None:
     val, n_bytes = corpus.val[:VALIDATED], corpus.val_bytes
     n_bytes = n_bytes * (len(val) - 1) / (len(corpus.val) - 1)  # of the part that is scored
 
+    places = val_places(corpus, recipe.batching, gpt.embedding.weight.device)
+
     def bits() -> float:
-        loss = validation_loss(gpt, val)
+        loss = validation_loss(gpt, val, places=places)
         assert loss is not None
         return bits_per_byte(loss, len(val) - 1, n_bytes)
 

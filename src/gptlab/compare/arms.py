@@ -43,10 +43,16 @@ def arms_of(study: Study, say: Say) -> list[Arm]:
 
     Raises ValueError for variants that do not work, change nothing, or cannot be matched.
     """
+    bases = {
+        scale: study.base.override([*study.settings, *settings])
+        for scale, settings in (study.scales or {ONLY: ()}).items()
+    }
+    for base in bases.values():
+        for _, of in _design(study):  # what is wrong in itself is said before a text is looked for
+            _combined(study, base, of)
     arms = []
-    for scale, settings in (study.scales or {ONLY: ()}).items():
-        base = for_study(study.base.override([*study.settings, *settings]), say)
-        arms += _at_scale(study, scale, base)
+    for scale, base in bases.items():
+        arms += _at_scale(study, scale, for_study(base, say))
     return arms
 
 

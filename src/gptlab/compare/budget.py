@@ -18,8 +18,9 @@ from gptlab.model.gpt import Model
 from gptlab.train.recipe import Recipe
 
 TOLERANCE = 0.01
+TIME_TOLERANCE = 0.05  # of what runs really took: no two runs of a recipe take the same
 SIZES = (r"model\.mlp\..*\bd_ff", r"model\.d_model", r"model\.n_layers")  # least intrusive first
-REACH = 64  # how far a size that can be built is looked for
+REACH = 256  # how far a size that can be built is looked for
 Count = Callable[[int], int | None]
 
 
@@ -144,9 +145,14 @@ def counter(arm: Recipe, path: str) -> Count:
 
 
 def solve(count: Count, start: int, target: int) -> int:
-    """Find the size whose count is nearest to a target, a multiple of 8 if it is near enough."""
+    """Find the size whose count is nearest to a target, a multiple of 8 if it is near enough.
+
+    Where no other size can be built anywhere near, it stays at `start`.
+    """
     a = _buildable(count, start)
     b = _buildable(count, start + max(8, start // 4))
+    if a is None or b is None:
+        return start
     for _ in range(6):
         at_a, at_b = count(a), count(b)
         assert at_a is not None
@@ -154,7 +160,10 @@ def solve(count: Count, start: int, target: int) -> int:
         if at_a == at_b:
             break
         guess = max(1, round(b + (target - at_b) * (b - a) / (at_b - at_a)))
-        a, b = b, _buildable(count, guess)
+        further = _buildable(count, guess)
+        if further is None:
+            break
+        a, b = b, further
     for step in (8, 1):
         near = [v for v in range(b - 2 * step, b + 2 * step + 1) if v > 0 and v % step == 0]
         sizes = [(abs(c - target), v) for v in [*near, b] if (c := count(v)) is not None]
@@ -164,10 +173,11 @@ def solve(count: Count, start: int, target: int) -> int:
     return best
 
 
-def _buildable(count: Count, value: int) -> int:
-    """Find the nearest size that fits the rest of the model."""
-    offsets = chain([0], *((-away, away) for away in range(1, REACH * 4)))
-    return next(v for away in offsets if (v := value + away) > 0 and count(v) is not None)
+def _buildable(count: Count, value: int) -> int | None:
+    """Find the nearest size that fits the rest of the model; None: none within reach."""
+    offsets = chain([0], *((-away, away) for away in range(1, REACH)))
+    fitting = (v for away in offsets if (v := value + away) > 0 and count(v) is not None)
+    return next(fitting, None)
 
 
 def _paths(arm: Recipe) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """From run folders to `results.json`: numbers are read from the folders, never remembered."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from statistics import median
 from gptlab.compare import fairness, results
 from gptlab.compare.arms import Arm, reference_of
 from gptlab.compare.budget import TOLERANCE, counts_of
+from gptlab.compare.budgeted import NOUNS, budget_of
 from gptlab.compare.jobs import Job
 from gptlab.compare.metrics import MeasuredRun, Metric
 from gptlab.compare.study import Study
@@ -16,16 +18,10 @@ from gptlab.compare.tuning import Tuned, tuning_seeds
 from gptlab.model.accounting import cache_bytes
 from gptlab.model.gpt import Model
 from gptlab.model.memory import training_memory
-from gptlab.runs.folder import RunFolder
+from gptlab.runs.folder import CONFIG, RunFolder
 from gptlab.train.recipe import Recipe
 
 Draw = Callable[[Model], list[str]]
-NOUNS = {
-    "params": "parameters outside of embeddings and head",
-    "flops": "training FLOPs",
-    "tokens": "training tokens",
-    "time": "seconds of training on this machine",
-}
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,11 @@ def collect(conducted: Conducted, draw: Draw) -> results.Results:
     study, arms = conducted.study, conducted.arms
     everything = [*conducted.jobs, *(job for tuned in conducted.tuned for job in tuned.jobs)]
     runs = [run for job in everything if (run := _run(conducted, job)) is not None]
+    costs = [_cost(arm, runs) for arm in arms]
     of_base = next(arm for arm in arms if arm.reference)
     return results.Results(
         name=study.name,
+        question=study.in_words(),
         command=conducted.command,
         base=reference_of(study),
         scales=list(dict.fromkeys(arm.scale for arm in arms)),
@@ -62,10 +60,10 @@ def collect(conducted: Conducted, draw: Draw) -> results.Results:
         tuning_seeds=tuning_seeds(study),
         metrics=[metric_of(metric) for metric in study.metrics],
         variants=[_variant(study, arm, draw) for arm in arms if arm.scale == of_base.scale],
-        budget=_budget(study, arms),
+        budget=budget_of(study, arms, costs),
         tuning=[tuned.curve for tuned in conducted.tuned],
         runs=runs,
-        costs=[_cost(arm, runs) for arm in arms],
+        costs=costs,
         comparisons=[],
         findings=[finding for arm in arms for finding in _findings(conducted, arm)],
         environment=_environment(conducted),
@@ -82,6 +80,7 @@ def metric_of(metric: Metric) -> results.Metric:
         better=metric.better,
         scale=metric.scale,
         per_token=metric.per_token,
+        of_time=metric.depends_on_time,
         lost_means=metric.lost_means,
         margin=metric.margin,
         margin_source="declared" if metric.margin else "",
@@ -106,22 +105,6 @@ def _settings(study: Study, name: str) -> list[str]:
     return [f"the recipe {variant.name}"] if isinstance(variant, Recipe) else list(variant)
 
 
-def _budget(study: Study, arms: Sequence[Arm]) -> results.Budget:
-    matches = [
-        results.Match(
-            variant=arm.name,
-            scale=arm.scale,
-            target=arm.matched.target,
-            reached=arm.matched.reached,
-            changed={path: value for path, _, value in arm.matched.changes},
-        )
-        for arm in arms
-        if arm.matched
-    ]
-    text = f"every arm has the same {NOUNS[study.match]}, within {TOLERANCE:.0%}"
-    return results.Budget(axis=study.match, tolerance=TOLERANCE, matches=matches, text=text)
-
-
 def _run(conducted: Conducted, job: Job) -> results.Run | None:
     """Read a run; None if it has not ended, and nothing is known of why."""
     root, study = conducted.root, conducted.study
@@ -144,7 +127,7 @@ def _run(conducted: Conducted, job: Job) -> results.Run | None:
         identity=job.identity,
         state=state if has_ended else "failed",  # pyright: ignore[reportArgumentType]
         problem=run.status()["reason"] if state == "diverged" else problem,
-        command=f"gptlab train {path / 'config.yaml'} name={job.arm.name.replace('+', '.')}-again",
+        command=_command(run) if path.exists() else conducted.command,
         metrics={
             metric.label: metric.measure(measured) if state == "done" else None
             for metric in study.measured_of(job.role)
@@ -153,6 +136,17 @@ def _run(conducted: Conducted, job: Job) -> results.Run | None:
         else {},
         curve=_curve(measured, counts_of(job.recipe).flops_per_token),
     )
+
+
+def _command(run: RunFolder) -> str:
+    """Say what repeats a run where its study was run: `train` finds a name that is free.
+
+    On a CPU, other threads would round otherwise.
+    """
+    known = run.environment()
+    threads = known.get("machine", {}).get("torch", {}).get("threads")
+    same = f"OMP_NUM_THREADS={threads} " if known.get("device") == "cpu" and threads else ""
+    return same + shlex.join(["gptlab", "train", str(run.path / CONFIG)])
 
 
 def _curve(measured: MeasuredRun, flops_per_token: float) -> results.Curve:
@@ -250,19 +244,16 @@ def _notes(conducted: Conducted, runs: Sequence[results.Run]) -> list[str]:
     notes = []
     if missing:
         notes.append(f"not run yet: {'; '.join(missing)}")
-    if len(conducted.study.seeds) == 1:
-        notes.append("one seed: differences have no interval, and nothing can be concluded")
-    notes += [
-        f"{run.variant}, seed {run.seed} {run.state}: {run.problem}"
-        for run in runs
-        if run.state != "done" and run.role == "report"
-    ]
     notes += [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]
-    for curve in (tuned.curve for tuned in conducted.tuned):
-        if curve.edge:
-            at = f" at {curve.scale}" if curve.scale else ""
-            notes.append(
-                f"{curve.variant}{at}: the best {curve.setting}, {curve.chosen:g}, is at the edge "
-                "of what was tried: a better one may lie beyond it"
-            )
-    return notes
+    return notes + [note for tuned in conducted.tuned for note in _notes_on_tuning(tuned.curve)]
+
+
+def _notes_on_tuning(curve: results.Tuning) -> list[str]:
+    """Say which learning rates could not be tried."""
+    who = f"{curve.variant} at {curve.scale}" if curve.scale else curve.variant
+    return [
+        f"{who}: {curve.setting} {trial.value:g} failed (seed {', '.join(map(str, trial.failed))}) "
+        "and was not chosen from"
+        for trial in curve.trials
+        if trial.failed
+    ]

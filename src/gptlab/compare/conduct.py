@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptlab import files
-from gptlab.compare import noise
+from gptlab.compare import failures, noise
 from gptlab.compare.arms import Arm, arms_of
 from gptlab.compare.budget import counts_of
 from gptlab.compare.collecting import Conducted, Draw, collect
 from gptlab.compare.identity import LENGTH, recipe_identity
 from gptlab.compare.jobs import Job
 from gptlab.compare.judging import judged
+from gptlab.compare.looks import Looks
 from gptlab.compare.measuring import measure, refuse_unmeasured
 from gptlab.compare.metrics import Metric
 from gptlab.compare.reading import read_study
@@ -48,11 +49,11 @@ class How:
 def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
     folder = how.folder(study)
-    arms = arms_for(study, how, say, keep=True)
+    refuse_another(study, folder)
+    arms = arms_for(study, how, say, keep=not how.report_only)
     runner = Runner(how.root, folder, say, how.jobs, how.ray)
-    _refuse_another(study, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    files.replace(folder / STUDY, study.to_yaml().encode())
+    if not how.report_only:
+        _keep(study, folder)
 
     def measured(jobs: Sequence[Job], metrics: Sequence[Metric]) -> None:
         if how.report_only:
@@ -62,9 +63,9 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
 
     def finish(trials: Sequence[Job]) -> None:
         if how.report_only:
-            _refuse_missing(trials, how.root)
+            _refuse_missing(trials, how.root, _failed_before(trials, how.root, folder))
         else:
-            runner.finish(trials, later=total_flops(report_jobs(study, arms)))
+            runner.finish(trials, "tuning", total_flops(report_jobs(study, arms)))
         measured(trials, study.measured_of("tuning"))
 
     tuned: list[Tuned] = []
@@ -72,16 +73,22 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         tuned = tune(study, study.tune, arms, how.root, finish)
         arms = [each.arm for each in tuned]
     jobs = report_jobs(study, arms)
+    failed, notes = runner.failed, _notes_on_time(study, how)
     if how.report_only:
-        _refuse_nothing(jobs, how.root)
+        everything = [*jobs, *(job for each in tuned for job in each.jobs)]
+        failed = _failed_before(everything, how.root, folder)
+        notes += _notes_on_failures(folder)
+        _refuse_nothing(jobs, how.root, failed)
     else:
-        runner.finish(jobs)
+        runner.finish(jobs, "the study")
     measured(jobs, study.metrics)
-    notes = [*_notes_on_time(study, how), *_notes_on_arms(study, arms)]
-    conducted = Conducted(
-        study, how.root, folder, how.command, arms, jobs, tuned, runner.failures, notes
-    )
-    results = judged(collect(conducted, draw), noise_of(arms, how))
+    if how.report_only:
+        _keep(study, folder)
+    notes += _notes_on_arms(study, arms)
+    conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, failed, notes)
+    looks = Looks.load(folder)
+    results = judged(collect(conducted, draw), noise_of(arms, how), looks)
+    looks.save(folder)  # first: what is shown has been counted
     results.save(folder / RESULTS)
     return results
 
@@ -97,11 +104,14 @@ def arms_for(study: Study, how: How, say: Say, keep: bool) -> list[Arm]:
     return arms
 
 
-def noise_of(arms: Sequence[Arm], how: How) -> NoiseFloor | None:
-    """Find the noise floor of the reference, if `gptlab noise` has measured it."""
-    arm = next(arm for arm in arms if arm.reference)
-    name = recipe_identity(arm.recipe, arm.facts)
-    return noise.load(how.noise_file(arm.recipe.name, name), name)
+def noise_of(arms: Sequence[Arm], how: How) -> dict[str, NoiseFloor]:
+    """Find the noise floor of the reference at every size where `gptlab noise` has measured it."""
+    floors = {}
+    for arm in arms:
+        if arm.reference:
+            name = recipe_identity(arm.recipe, arm.facts)
+            floors[arm.scale] = noise.load(how.noise_file(arm.recipe.name, name), name)
+    return {scale: floor for scale, floor in floors.items() if floor is not None}
 
 
 def report_jobs(study: Study, arms: Sequence[Arm]) -> list[Job]:
@@ -121,6 +131,22 @@ def _notes_on_time(study: Study, how: How) -> list[str]:
     return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
 
 
+def _keep(study: Study, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    files.replace(folder / STUDY, study.to_yaml().encode())
+
+
+def _failed_before(jobs: Sequence[Job], root: Path, folder: Path) -> dict[str, str]:
+    """Read why runs failed that have not ended since."""
+    names = {job.folder(root).name for job in jobs if job.state(root) in ("new", "started")}
+    return {name: why for name, why in failures.kept(folder)[0].items() if name in names}
+
+
+def _notes_on_failures(folder: Path) -> list[str]:
+    _, damaged = failures.kept(folder)
+    return [f"{folder / failures.FAILURES}: {damaged} damaged lines are left out"] * bool(damaged)
+
+
 def _notes_on_arms(study: Study, arms: Sequence[Arm]) -> list[str]:
     references = {arm.scale: arm for arm in arms if arm.reference}
     return [
@@ -131,26 +157,41 @@ def _notes_on_arms(study: Study, arms: Sequence[Arm]) -> list[str]:
     ]
 
 
-def _refuse_nothing(jobs: Sequence[Job], root: Path) -> None:
+def _refuse_nothing(jobs: Sequence[Job], root: Path, failed: dict[str, str]) -> None:
     """Raise ValueError if no run has ended: earlier results would be replaced by none."""
-    if all(job.state(root) in ("new", "started") for job in jobs):
+    unknown = [job for job in jobs if job.folder(root).name not in failed]
+    if unknown == list(jobs) and all(job.state(root) in ("new", "started") for job in jobs):
         raise ValueError(
             f"--report-only: none of the {len(jobs)} runs is in {root} (gptlab's code or torch may "
             "be another by now, which makes them other runs); run it without --report-only"
         )
 
 
-def _refuse_another(study: Study, folder: Path) -> None:
+def refuse_another(study: Study, folder: Path) -> None:
     """Raise ValueError if the folder has the results of a study that asks something else."""
-    if (folder / STUDY).exists() and not study.extends(read_study(str(folder / STUDY))):
+    if not (folder / STUDY).exists():
+        return
+    try:
+        other = read_study(str(folder / STUDY))
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+        raise ValueError(
+            f"{problem}; it tells what the results beside it answer: give this study a name of "
+            f"its own, --name NAME, or remove {folder}"
+        ) from None
+    if not study.extends(other):
         raise ValueError(
             f"{folder} has the results of a study that asks something else: give this one a name "
             f"of its own, --name NAME, or remove {folder}"
         )
 
 
-def _refuse_missing(trials: Sequence[Job], root: Path) -> None:
-    missing = [job.label for job in trials if job.state(root) in ("new", "started")]
+def _refuse_missing(trials: Sequence[Job], root: Path, failed: dict[str, str]) -> None:
+    missing = [
+        job.label
+        for job in trials
+        if job.state(root) in ("new", "started") and job.folder(root).name not in failed
+    ]
     if missing:
         raise ValueError(
             f"--report-only: {len(missing)} runs of tuning have not ended yet ({missing[0]}), so "

@@ -19,15 +19,34 @@ NONE = "(none)"
 
 def facts(run: RunFolder) -> dict[str, str]:
     """Collect what could make a run differ from another: settings, text, code, machine, tokens."""
-    known = run.environment()
     lines, _ = run.metrics()
     is_whole = run.status()["state"] == "done"
-    machine = known.get("machine", {})
     return {
         **_flat("", determining(Recipe.parse(run.config_tree()))),
+        **_where(run.environment()),
+        **({TOKENS: str(lines[-1]["tokens"])} if is_whole and lines else {}),
+    }
+
+
+def _where(known: dict[str, Any]) -> dict[str, str]:
+    """Tell what a run ran on and with; where it was moved, all of them, one after the other."""
+    last = _place(known)
+    told = dict(last)
+    for change in known.get("continued", []):
+        known = known | change
+        now = _place(known)
+        for name in now:
+            if now[name] != last.get(name, NONE):
+                told[name] = f"{told.get(name, NONE)}, from step {change['step']} {now[name]}"
+        last = now
+    return told
+
+
+def _place(known: dict[str, Any]) -> dict[str, str]:
+    machine = known.get("machine", {})
+    return {
         **{name: str(known.get(name)) for name in (*OF_THE_RUN, *OF_THE_TEXT)},
         **_flat("machine", {name: machine.get(name) for name in OF_THE_MACHINE}),
-        **({TOKENS: str(lines[-1]["tokens"])} if is_whole and lines else {}),
     }
 
 

@@ -11,13 +11,15 @@ from gptlab.compare.statistics import Arm
 class Family:
     """A metric, the base, and how much may go wrong; in logarithms where ratios are compared.
 
-    `tests`: how many variants are tested. `alpha`: how often one of them may be judged falsely.
+    `tests`: how many variants are tested. `alpha`: how often one of them may be judged falsely, at
+    this look; `following`: at the next one.
     """
 
     metric: Metric
     base: Arm
     tests: int
     alpha: float
+    following: float
     noise: NoiseOfMetric | None
 
     @property
@@ -29,3 +31,8 @@ class Family:
     def level(self) -> float:
         """The share of error that one of the intervals may have, if all are to hold at once."""
         return self.alpha / self.tests
+
+    @property
+    def following_level(self) -> float:
+        """That share when further seeds are there."""
+        return self.following / self.tests

@@ -12,6 +12,7 @@ import torch
 
 from gptlab import files
 from gptlab.compare.texts import Facts
+from gptlab.config import Config
 from gptlab.runs.folder import CONFIG, ENVIRONMENT, MAX_JSON_BYTES, STATUS, RunFolder
 from gptlab.train.environment import code_sha256
 from gptlab.train.recipe import Recipe
@@ -31,6 +32,14 @@ OF_NO_ACCOUNT = (  # in `train`: what no number depends on
 Outcome = Literal["done", "diverged"]
 
 
+class Seal(Config):
+    """What is noted of a run that has ended. `sha256`: of its files, null where there is none."""
+
+    identity: str
+    outcome: Outcome
+    sha256: dict[str, str | None]
+
+
 def identity(recipe: Recipe, facts: Facts) -> str:
     """Identify a run of this recipe, here and now. Its threads and the machine are not in it."""
     texts = (facts.data_sha256, facts.tokenizer_sha256)
@@ -40,9 +49,11 @@ def identity(recipe: Recipe, facts: Facts) -> str:
 def identity_of(run: RunFolder) -> str:
     """Identify a run by what its folder says of it."""
     known = run.environment()
-    names = ("data_sha256", "tokenizer_sha256", "code_sha256")
-    version = known.get("machine", {}).get("torch", {}).get("version")
-    return _hash(Recipe.parse(run.config_tree()), *(known.get(name) for name in names), version)
+    hashes = [known.get(name) for name in ("data_sha256", "tokenizer_sha256", "code_sha256")]
+    version: Any = known
+    for name in ("machine", "torch", "version"):
+        version = version.get(name) if isinstance(version, dict) else None
+    return _hash(_recipe(run), *map(_text, (*hashes, version)))
 
 
 def recipe_identity(recipe: Recipe, facts: Facts) -> str:
@@ -68,26 +79,57 @@ def _hash(recipe: Recipe, *hashes: str | None) -> str:
 
 def seal(run: RunFolder, outcome: Outcome) -> None:
     """Note how a run ended and what its files were then."""
-    tree = {"identity": identity_of(run), "outcome": outcome, "sha256": _digests(run)}
-    files.replace(run.path / SEAL, json.dumps(tree, indent=1).encode() + b"\n")
+    seal = Seal(identity=identity_of(run), outcome=outcome, sha256=_digests(run))
+    files.replace(run.path / SEAL, seal.model_dump_json(indent=1).encode() + b"\n")
 
 
-def sealed(run: RunFolder, expected: str) -> Outcome | None:
-    """Tell how a run ended, None if it has not.
+def noted(run: RunFolder) -> Outcome | None:
+    """Read how a run ended, None if it has not; what it is now is not looked at."""
+    seal = _seal_of(run)
+    return seal and seal.outcome
 
-    Raises ValueError if it is not the run that is looked for, or is no longer what it was.
+
+def sealed(run: RunFolder, expected: str, recipe: Recipe) -> Outcome | None:
+    """Tell how a run ended, None if it has not. `expected`, `recipe`: of the run looked for.
+
+    Raises ValueError if it is another one, or is no longer what it was.
     """
-    remedy = f"its numbers are not used; put it back as it was, or remove {run.path}"
-    if identity_of(run) != expected:
-        raise ValueError(f"{run.path / CONFIG} was changed by hand: {remedy}")
-    tree = files.read_object(run.path / SEAL, MAX_JSON_BYTES)
-    if tree is None:
-        return None
-    now = _digests(run)
-    changed = [name for name in SEALED if tree.get("sha256", {}).get(name) != now[name]]
-    if changed or tree.get("outcome") not in ("done", "diverged"):
-        raise ValueError(f"{run.path / (changed or [SEAL])[0]} was changed by hand: {remedy}")
-    return tree["outcome"]
+    seal, now = _seal_of(run), _digests(run)
+    changed = [name for name in SEALED if seal and seal.sha256.get(name) != now[name]]
+    if not changed and identity_of(run) != expected:
+        is_told = determining(_recipe(run)) == determining(recipe)
+        changed = [ENVIRONMENT if is_told else CONFIG]
+    if changed:
+        raise ValueError(f"{run.path / changed[0]} was changed by hand: {_remedy(run)}")
+    return seal and seal.outcome
+
+
+def _seal_of(run: RunFolder) -> Seal | None:
+    try:
+        tree = files.read_object(run.path / SEAL, MAX_JSON_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_remedy(run)}") from None
+    try:
+        return None if tree is None else Seal.parse(tree)
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+        raise ValueError(f"{run.path / SEAL}: damaged: {problem}; {_remedy(run)}") from None
+
+
+def _recipe(run: RunFolder) -> Recipe:
+    try:
+        return Recipe.parse(run.config_tree())
+    except ValueError as error:
+        problem = str(error).splitlines()[0].removeprefix(f"{run.path / CONFIG}: ")
+        raise ValueError(f"{run.path / CONFIG}: {problem}; {_remedy(run)}") from None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _remedy(run: RunFolder) -> str:
+    return f"its numbers are not used; put it back as it was, or remove {run.path}"
 
 
 def _digests(run: RunFolder) -> dict[str, str | None]:

@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 
 from gptlab.compare.arms import Arm
-from gptlab.compare.identity import LENGTH, identity, seal, sealed
-from gptlab.runs.folder import MAX_NAME, RunFolder
+from gptlab.compare.identity import LENGTH, identity, noted, seal, sealed
+from gptlab.runs.folder import MAX_NAME, RunFolder, Taken
+from gptlab.train.opening import begin, reopen
 from gptlab.train.recipe import Recipe
-from gptlab.train.run import resume_run, start_run
-from gptlab.train.session import Say
+from gptlab.train.run import finish
+from gptlab.train.session import Say, Session
 
 Role = Literal["tuning", "report"]
 State = Literal["new", "started", "done", "diverged"]
@@ -54,7 +55,7 @@ class Job:
         path = self.folder(root)
         if not path.exists():
             return "new"
-        return sealed(RunFolder.open(path), self.identity) or "started"
+        return sealed(RunFolder.open(path), self.identity, self.recipe) or "started"
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a task ended: `stopped` by a signal, with what there is saved."""
+    """How a task ended: `stopped` by a signal, with what there is saved.
+
+    `taken`: it has not begun, since another process is at this run.
+    """
 
     task: Task
-    how: Literal["done", "diverged", "failed", "stopped"]
+    how: Literal["done", "diverged", "failed", "stopped", "taken"]
     problem: str = ""
 
 
@@ -87,22 +91,37 @@ def perform(task: Task, say: Say) -> Ended:
     path, before = Path(task.root) / task.name, torch.get_num_threads()
     try:
         torch.set_num_threads(task.threads)
-        if path.exists():
-            reason = resume_run(path, say=say).reason
-        else:
-            recipe = Recipe.from_yaml(task.recipe).but(name=task.name)
-            reason = start_run(recipe, task.root, say=say).reason
-        if reason != "done":
-            return Ended(task, "stopped", reason)
-        seal(RunFolder.open(path), "done")
-        return Ended(task, "done")
-    except FloatingPointError as error:
-        seal(RunFolder.open(path), "diverged")
-        return Ended(task, "diverged", str(error))
+        begun = None if path.exists() else _begun(task, say)
+        run = RunFolder.open(path)
+        with run.lock():
+            return _performed(task, run, begun, say)
+    except Taken:
+        return Ended(task, "taken")
     except Exception as error:  # of whatever kind: it is kept and shown, the other runs go on
         return Ended(task, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
     finally:
         torch.set_num_threads(before)
+
+
+def _begun(task: Task, say: Say) -> Session:
+    recipe = Recipe.from_yaml(task.recipe).but(name=task.name)
+    return begin(recipe, Path(task.root), say, recipe.name)
+
+
+def _performed(task: Task, run: RunFolder, begun: Session | None, say: Say) -> Ended:
+    """Do it, and seal it before anybody else can have it; who held the lock may have done so."""
+    outcome = noted(run)
+    if outcome is not None:
+        return Ended(task, outcome)
+    try:
+        reason = finish(begun or reopen(run, (), say)).reason
+    except FloatingPointError as error:
+        seal(run, "diverged")
+        return Ended(task, "diverged", str(error))
+    if reason != "done":
+        return Ended(task, "stopped", reason)
+    seal(run, "done")
+    return Ended(task, "done")
 
 
 def in_this_process(tasks: deque[Task], stop: Stop, say: Say = print) -> Iterator[Ended | None]:

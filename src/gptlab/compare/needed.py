@@ -10,7 +10,8 @@ MOST_REPEATS = 20
 def more_seeds(family: Family, variant: Arm, found: Estimate, sd: float | None) -> int | None:
     """Say how many more seeds each arm needs if it goes on like this; None: nobody knows.
 
-    Either verdict will do: that the difference is there, or that it is smaller than the margin.
+    Either verdict will do: that the difference is there, or that it is smaller than the margin; at
+    the level of the look that those seeds will be judged at.
     `sd`: what the difference of a pair is expected to vary by.
     """
     if found.method == "ranks":
@@ -19,7 +20,7 @@ def more_seeds(family: Family, variant: Arm, found: Estimate, sd: float | None) 
         return None
     difference = abs(found.difference)
     effects = [x for x in (difference, (family.margin or 0.0) - difference) if x > 0]
-    needed = [seeds_needed(effect, sd, family.level) for effect in effects]
+    needed = [seeds_needed(effect, sd, family.following_level) for effect in effects]
     enough = [seeds for seeds in needed if seeds is not None]
     return max(min(enough) - found.n, 1) if enough else None
 
@@ -29,6 +30,6 @@ def _until_ranks_tell(family: Family, variant: Arm) -> int | None:
     base, other = list(family.base.values()), list(variant.values())
     for repeats in range(2, MOST_REPEATS + 1):
         p, _ = rank_test(base * repeats, other * repeats, family.metric.better)
-        if p <= family.level:
+        if p <= family.following_level:
             return (repeats - 1) * min(len(base), len(other))
     return None

@@ -43,10 +43,31 @@ def measure(
     seeds: Sequence[int],
     values: Mapping[str, Sequence[float]],
     metrics: Sequence[Metric],
+    lost: Sequence[int] = (),
 ) -> NoiseFloor:
-    """Make the noise floor of a recipe; `values` holds a list over seeds for each metric."""
+    """Make the noise floor of a recipe; `values` holds a list over seeds for each metric.
+
+    `lost`: seeds that have no values.
+    """
     found = {metric.name: spread(values[metric.name], metric) for metric in metrics}
-    return NoiseFloor(recipe=recipe, identity=identity, seeds=list(seeds), metrics=found)
+    return NoiseFloor(
+        recipe=recipe, identity=identity, seeds=list(seeds), lost=list(lost), metrics=found
+    )
+
+
+def better(new: NoiseFloor, old: NoiseFloor | None) -> NoiseFloor:
+    """Keep of every metric what is known from more runs, the new one if they are as many."""
+    if old is None:
+        return new
+    kept = {name: each for name, each in old.metrics.items() if each.n > _runs(new, name)}
+    longer = old if len(old.seeds) > len(new.seeds) else new
+    return new.model_copy(
+        update={"metrics": new.metrics | kept, "seeds": longer.seeds, "lost": longer.lost}
+    )
+
+
+def _runs(floor: NoiseFloor, metric: str) -> int:
+    return floor.metrics[metric].n if metric in floor.metrics else 0
 
 
 def save(floor: NoiseFloor, file: Path) -> None:
@@ -57,7 +78,10 @@ def load(file: Path, identity: str) -> NoiseFloor | None:
     """Read the noise floor of a recipe; None if there is none. Raises ValueError for another's."""
     if not file.exists():
         return None
-    floor = files.read_parsed(file, MAX_BYTES, _parse)
+    try:
+        floor = files.read_parsed(file, MAX_BYTES, _parse)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it, or measure anew with gptlab noise") from None
     if floor.identity != identity:
         raise ValueError(
             f"{file}: the noise floor of another recipe ({floor.recipe}); measure anew"

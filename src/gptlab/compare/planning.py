@@ -9,10 +9,12 @@ from statistics import median
 
 from gptlab.compare.arms import Arm
 from gptlab.compare.budget import Counts, counts_of
-from gptlab.compare.conduct import How, arms_for, noise_of, report_jobs
+from gptlab.compare.conduct import How, arms_for, noise_of, refuse_another, report_jobs
 from gptlab.compare.jobs import Job
+from gptlab.compare.looks import Looks, share
 from gptlab.compare.noise import pair_sd
 from gptlab.compare.power import smallest_effect
+from gptlab.compare.results import NoiseFloor
 from gptlab.compare.runner import Runner
 from gptlab.compare.study import Study
 from gptlab.compare.timing import step_seconds
@@ -30,8 +32,8 @@ KEPT = 2  # checkpoints that a run keeps: the last and the best
 class Plan:
     """`seconds`: of what is left to do, with `at_once` runs side by side; `disk` in bytes.
 
-    `resolves`: the smallest effect that would be found with a power of 80%, by the stored noise
-    floor; null without one, or with one seed.
+    `resolves`: by size, the smallest effect that would be found with a power of 80% at the look of
+    that number, by the stored noise floor; null without one, or with one seed.
     """
 
     arms: list[Arm]
@@ -43,19 +45,24 @@ class Plan:
     seconds: float
     disk: int
     free: int
-    resolves: float | None
+    resolves: dict[str, float | None]
+    look: int
 
 
 def plan(study: Study, how: How, say: Say) -> Plan:
     """Work out what a study would run. Raises ValueError for whatever would stop it."""
+    refuse_another(study, how.folder(study))
     arms = arms_for(study, how, say, keep=False)
     reports = report_jobs(study, arms)
     trials = first_jobs(study, study.tune, arms) if study.tune else []
     jobs = [*trials, *reports]
     left = [job for job in jobs if job.state(how.root) in ("new", "started")]
-    at_once = Runner(how.root, how.folder(study), say, how.jobs, how.ray).at_once(left or jobs)
+    at_once = Runner(how.root, how.folder(study), say, how.jobs, how.ray).at_once(
+        jobs, left or jobs
+    )
     pace = _Pace(arms, jobs, how.root)
     root = how.root.absolute()
+    look = _look(study, arms, how)
     home = next(folder for folder in (root, *root.parents) if folder.exists())
     return Plan(
         arms,
@@ -67,20 +74,31 @@ def plan(study: Study, how: How, say: Say) -> Plan:
         sum(pace.seconds(job) for job in left) / min(at_once, max(1, len(left))),
         sum(_disk(job) for job in left),
         shutil.disk_usage(home).free,
-        _resolves(study, arms, how),
+        _resolves(study, arms, how, look),
+        look,
     )
 
 
-def _resolves(study: Study, arms: Sequence[Arm], how: How) -> float | None:
+def _look(study: Study, arms: Sequence[Arm], how: How) -> int:
+    """Number the look that the study's results will be, by the first metric."""
+    scale = arms[0].scale
+    names = [arm.name for arm in arms if arm.scale == scale]
+    return Looks.load(how.folder(study)).planned(study.metrics[0].label, scale, names, study.seeds)
+
+
+def _resolves(study: Study, arms: Sequence[Arm], how: How, look: int) -> dict[str, float | None]:
     """Find the smallest effect of the first metric, as if pairs had nothing in common."""
-    floor, metric = noise_of(arms, how), study.metrics[0]
-    noise = floor.metrics.get(metric.label) if floor else None
+    floors, metric = noise_of(arms, how), study.metrics[0]
     variants = sum(not arm.reference for arm in arms) // max(1, len(study.scales))
-    sd = pair_sd(None, 0, noise)
-    if sd is None or len(study.seeds) < 2:
-        return None
-    effect = smallest_effect(len(study.seeds), sd, ALPHA / variants)
-    return math.exp(effect) if metric.scale == "ratio" else effect
+
+    def at(floor: NoiseFloor | None) -> float | None:
+        sd = pair_sd(None, 0, floor.metrics.get(metric.label) if floor else None)
+        if sd is None or len(study.seeds) < 2:
+            return None
+        effect = smallest_effect(len(study.seeds), sd, ALPHA * share(look) / variants)
+        return math.exp(effect) if metric.scale == "ratio" else effect
+
+    return {arm.scale: at(floors.get(arm.scale)) for arm in arms if arm.reference}
 
 
 class _Pace:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from gptlab.compare.jobs import Ended, Task
 from gptlab.plain_yaml import load_yaml
 from gptlab.runs.folder import RunFolder
-from gptlab.train.display import Display, duration
+from gptlab.train.display import PLAIN_SECONDS, Display, duration
 
 TAIL = 4_096  # bytes: the last line of metrics is in them
 
@@ -31,6 +31,7 @@ class Progress:
         self.steps = {task.name: _planned_steps(task) for task in tasks}
         self.all = sum(task.flops for task in tasks) + later
         self.over: set[str] = set()
+        self.awaited: dict[str, float] = {}  # when it was told last
         self.display = _Runs(len(tasks))
         self.began, self.before = time.monotonic(), self.done()
 
@@ -75,6 +76,14 @@ class Progress:
         )
         if not self.live:
             self._announce()
+
+    def waits(self, ended: Ended) -> None:
+        """Say now and then that a run is another process's, which is waited for."""
+        name, now = ended.task.name, time.monotonic()
+        if now - self.awaited.get(name, -PLAIN_SECONDS) >= PLAIN_SECONDS:
+            self.awaited[name] = now
+            label, part = self.labels[name], self.fraction(name)
+            self.display.say(f"{label}: waiting for another process, which has done {part:.0%}")
 
     def failed(self, ended: Ended, again: bool) -> None:
         """Say that a run failed, and what comes of it."""

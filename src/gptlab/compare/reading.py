@@ -45,7 +45,8 @@ def read_study(target: str) -> Study:
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise ValueError(f"{path} defines no study: it needs a line `study = Study(...)`")
-    return study
+    said = " ".join((module.__doc__ or "").strip().partition("\n\n")[0].split())
+    return study if study.question else study.but(question=said)
 
 
 def _parse(tree: Any, path: Path) -> Study:

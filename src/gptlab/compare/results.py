@@ -30,7 +30,8 @@ class Metric(Plain):
 
     `scale`: `ratio` compares logarithms, for times and throughput: its differences, intervals
     and margins are factors, variant / base, and its noise is that of the logarithm.
-    `margin`: the largest difference that does not matter, null if there is no way to say.
+    `margin`: the largest difference that does not matter, null if there is no way to say, or if
+    it is another one for every size: then comparisons have it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric(Plain):
     margin: Number | None = None
     margin_source: str = ""  # `declared`, `one standard deviation of the noise floor`
     per_token: bool = False  # of no meaning between two tokenizers
+    of_time: bool = False  # of no meaning between two machines, or two numbers of threads
     lost_means: str = "diverged"  # why a run has no value; `never reached` for a target
 
 
@@ -56,7 +58,8 @@ class Variant(Plain):
 class Match(Plain):
     """How one arm was brought to the budget.
 
-    `target` and `reached` are amounts of the budget's axis.
+    `target` and `reached` are amounts of the budget's axis; of time they are what was expected of
+    a step measured beforehand, and `took` is the median of what its runs took.
     """
 
     variant: str
@@ -64,6 +67,7 @@ class Match(Plain):
     target: Number
     reached: Number
     changed: dict[str, Any] = {}  # setting: value solved for
+    took: Number | None = None
     problem: str = ""  # what could not be matched, and how near it came
 
 
@@ -77,11 +81,15 @@ class Budget(Plain):
 
 
 class Trial(Plain):
-    """One point of a tuning curve: the metric for each tuning seed, null where it diverged."""
+    """One point of a tuning curve: the metric for each tuning seed, null where it diverged.
+
+    `failed`: seeds that were tried and of which nothing is known; such a point is never chosen.
+    """
 
     value: Number
     seeds: list[int]
     results: list[Number | None]
+    failed: list[int] = []
 
 
 class Tuning(Plain):
@@ -138,7 +146,7 @@ class Cost(Plain):
     flops_per_token: Number  # training
     tokens: Count  # of a run
     tokens_per_second: Number | None = None
-    peak_memory_bytes: Count | None = None
+    peak_memory_bytes: Count | None = None  # an estimate: a step is played through, not measured
     kv_bytes_per_token: Count
     seconds: Number | None = None
 
@@ -148,7 +156,8 @@ class Comparison(Plain):
 
     `difference` is variant - base (variant / base of a metric whose scale is `ratio`); `low` to
     `high` is its interval by itself, `family_low` to `family_high` the one that holds for all
-    variants of this metric at once. `p_adjusted` is Holm's over the `family` variants.
+    variants of this metric at once. `p_adjusted` is Holm's over the `family` variants. Both go by
+    `alpha`, what the `look` may spend of 1 - confidence: see `looks.py`.
     `paired`: by seed; else the arms are independent. `lost`: runs without a value.
     """
 
@@ -167,6 +176,8 @@ class Comparison(Plain):
     difference: Number | None = None
     sd: Number | None = None  # of the paired differences, of logarithms for ratios
     confidence: Number = 0.95
+    look: Count = 1  # number of the set of runs, in the order in which they were judged
+    alpha: Number = 0.05
     low: Number | None = None
     high: Number | None = None
     family: Count = 1
@@ -212,6 +223,7 @@ class NoiseFloor(Plain):
     recipe: str
     identity: str  # of the recipe, but for its seed
     seeds: list[int]
+    lost: list[int] = []  # seeds that diverged or failed: they are not in any of the numbers
     metrics: dict[str, NoiseOfMetric]
 
 
@@ -235,7 +247,7 @@ class Results(Plain):
     costs: list[Cost]
     comparisons: list[Comparison]
     findings: list[Finding] = []
-    noise: NoiseFloor | None = None
+    noise: dict[str, NoiseFloor] = {}  # by size, of those that were measured
     environment: dict[str, Any] = {}
     notes: list[str] = []  # what a reader must know besides
 

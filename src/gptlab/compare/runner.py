@@ -1,12 +1,12 @@
 """Brings the runs of a study to their end: what is done stays done, what failed is tried again."""
 
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gptlab import files, machine
+from gptlab import machine
+from gptlab.compare import failures, gpus
 from gptlab.compare.budget import counts_of
 from gptlab.compare.jobs import RETRIES, Ended, Executor, Job, Task, in_this_process
 from gptlab.compare.on_ray import OnRay
@@ -17,7 +17,6 @@ from gptlab.train.session import Say
 from gptlab.train.signals import Signals
 
 PROCESS_BYTES = 500_000_000  # of a process that has torch in it, before it does anything
-FAILURES = "failures.jsonl"
 LOG = "log.txt"
 
 
@@ -34,7 +33,7 @@ class Runner:
     """Runs jobs below `root`; what a person may want to read of it goes to `folder`.
 
     `jobs`: how many at once, null: what the machine can carry. `ray`: the address of a cluster.
-    `failures`: what went wrong for good, by the name of the run's folder.
+    `failed`: what went wrong for good, by the name of the run's folder.
     """
 
     root: Path
@@ -42,23 +41,25 @@ class Runner:
     say: Say
     jobs: int | None = None
     ray: str | None = None
-    failures: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
-    def finish(self, jobs: Sequence[Job], later: float = 0.0) -> None:
-        """Run what has not ended yet. Raises Stopped after a signal.
+    def finish(self, jobs: Sequence[Job], what: str, later: float = 0.0) -> None:
+        """Run what has not ended yet of all these. Raises Stopped after a signal.
 
-        `later`: FLOPs of runs that will come after these, for the estimate of time.
+        `what` they are for. `later`: FLOPs of what comes after them, for the estimate of time.
         """
-        self._refuse_what_was_edited(jobs)
         by_name = {job.folder(self.root).name: job for job in jobs}
-        waiting = [
-            name for name, job in by_name.items() if job.state(self.root) in ("new", "started")
-        ]
+        states = {name: job.state(self.root) for name, job in by_name.items()}
+        waiting = [name for name, state in states.items() if state in ("new", "started")]
         if not waiting:
             return
-        at_once = self.at_once([by_name[name] for name in waiting])
-        threads = max(1, machine.usable_cores() // at_once)
+        all_jobs = list(by_name.values())
+        at_once = self.at_once(all_jobs, [by_name[name] for name in waiting])
+        threads = self.threads(all_jobs)
         tasks = deque(self._task(by_name[name], name, threads) for name in waiting)
+        where = "on Ray" if self.ray else f"{at_once} at once"
+        counted = f"{len(all_jobs)} runs, {len(waiting)} of them to be done"
+        self.say(f"{what}: {counted}, {where}; threads of each: {threads}")
         self.folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(at_once, by_name[waiting[0]].recipe.train.device)
         labels = {name: job.label for name, job in by_name.items()}
@@ -68,20 +69,27 @@ class Runner:
         if signals.received:
             raise Stopped(signals.received.name)
 
-    def at_once(self, jobs: Sequence[Job]) -> int:
-        """Tell how many of these runs go side by side."""
+    def threads(self, jobs: Sequence[Job]) -> int:
+        """Give a run its share of the cores, by all runs of a study, those that have ended too.
+
+        With other threads sums are rounded otherwise: what goes on has as many as it began with.
+        """
+        return max(1, machine.usable_cores() // self._side_by_side(jobs, machine.total_memory()))
+
+    def at_once(self, jobs: Sequence[Job], waiting: Sequence[Job]) -> int:
+        """Tell how many go side by side of those that wait, with the memory that is free now."""
+        free = machine.available_memory() or machine.total_memory()
+        planned = self._side_by_side(jobs, machine.total_memory())
+        return min(planned, self._side_by_side(waiting, free), len(waiting))
+
+    def _side_by_side(self, jobs: Sequence[Job], memory: int) -> int:
         if self.jobs is not None:
             return self.jobs
         if jobs[0].recipe.train.device == "cuda":
-            return max(1, min(len(jobs), _gpus()))
+            return max(1, min(len(jobs), len(gpus.visible())))
         needed = max(counts_of(job.recipe).parameters for job in jobs) * TRAINING_BYTES
-        free = machine.available_memory() or machine.total_memory()
-        carried = int(free / (3 * needed + PROCESS_BYTES))  # activations are about as much again
+        carried = int(memory / (3 * needed + PROCESS_BYTES))  # activations are about as much again
         return max(1, min(len(jobs), machine.usable_cores(), carried))
-
-    def _refuse_what_was_edited(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            job.state(self.root)
 
     def _task(self, job: Job, name: str, threads: int) -> Task:
         flops = counts_of(job.recipe).training_flops
@@ -92,7 +100,7 @@ class Runner:
             return OnRay(self.ray, gpu=device == "cuda")
         if at_once == 1:
             return lambda tasks, stop: in_this_process(tasks, stop, self.say)
-        return Processes(at_once, self.folder / LOG, _gpus() if device == "cuda" else 0)
+        return Processes(at_once, self.folder / LOG, gpus.visible() if device == "cuda" else [])
 
     def _run(
         self,
@@ -108,23 +116,18 @@ class Runner:
                 if ended.problem and not stop():  # it heard a signal that we did not
                     raise Stopped(ended.problem)
             elif ended.how == "failed":
-                self._failed(ended, tasks, progress)
+                self._fail(ended, tasks, progress)
+            elif ended.how == "taken":
+                progress.waits(ended)
+                tasks.append(ended.task)  # after those that nobody has
             else:
                 progress.ended(ended)
 
-    def _failed(self, ended: Ended, tasks: deque[Task], progress: Progress) -> None:
-        task = ended.task
-        line = {"run": task.name, "attempt": task.attempt, "problem": ended.problem}
-        files.append(self.folder / FAILURES, json.dumps(line).encode() + b"\n")
+    def _fail(self, ended: Ended, tasks: deque[Task], progress: Progress) -> None:
+        task, failure = ended.task, failures.keep(ended, self.folder)
         again = task.attempt <= RETRIES
         progress.failed(ended, again)
         if again:
             tasks.append(replace(task, attempt=task.attempt + 1))
         else:
-            self.failures[task.name] = f"{ended.problem} (tried {task.attempt} times)"
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
+            self.failed[task.name] = failure.text

@@ -1,7 +1,7 @@
 """A comparison as a sentence that begins with its verdict and needs nothing beside it."""
 
 from gptlab.compare.results import Comparison, Metric
-from gptlab.compare.words import amount, change, p_value, size
+from gptlab.compare.words import amount, change, p_value, percent, size
 
 
 def in_words(metric: Metric, found: Comparison, refusal: str = "") -> str:
@@ -27,7 +27,7 @@ def _not_resolved(metric: Metric, found: Comparison) -> str:
     if found.method == "one seed":
         k = f"; about {found.more_seeds:,} more seeds needed" if found.more_seeds else ""
         return f"not resolved: one seed, so no interval{k} ({_change(metric, found)})"
-    if found.p_adjusted is not None and found.p_adjusted <= 1 - found.confidence:
+    if found.p_adjusted is not None and found.p_adjusted <= found.alpha:
         return f"not resolved: what is better by ranks fails more often ({_lost(metric, found)})"
     if found.method == "ranks" and found.p == 1 and found.more_seeds is None:
         return f"not resolved: as good as each other run by run ({_change(metric, found)})"
@@ -45,19 +45,25 @@ def _change(metric: Metric, found: Comparison) -> str:
 
 
 def _evidence(metric: Metric, found: Comparison) -> str:
-    p = "" if found.p_adjusted is None else p_value(found.p_adjusted)
     if found.method == "ranks":
-        return f"medians, by ranks, {p}{_lost(metric, found, ', ')}"
+        return f"medians, by ranks, {_p(found)}{_lost(metric, found, ', ')}"
+    return f"{_interval(metric, found)}, {_p(found)}"
+
+
+def _p(found: Comparison) -> str:
+    if found.p_adjusted is None:
+        return ""
     holm = f" by Holm over {found.family}" if found.family > 1 else ""
-    return f"{_interval(metric, found)}, {p}{holm}"
+    p = p_value(found.p_adjusted, min(found.alpha, 0.001))
+    return f"{p}{holm} where look {found.look} asks for {found.alpha:.2g}"
 
 
 def _interval(metric: Metric, found: Comparison) -> str:
-    ends = (found.low, found.high)
+    ends, confidence = (found.low, found.high), found.confidence
     if found.verdict == "no difference":
-        ends = (found.family_low, found.family_high)
+        ends, confidence = (found.family_low, found.family_high), 1 - found.alpha
     low, high = (change(end, metric, _resolution(found)) for end in ends if end is not None)
-    return f"{found.confidence:.0%} interval {low} to {high}"
+    return f"{percent(confidence)} interval {low} to {high}"
 
 
 def _lost(metric: Metric, found: Comparison, before: str = "") -> str:

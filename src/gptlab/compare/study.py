@@ -81,9 +81,11 @@ class Study(Config):
     machine. `tune`: null: the base's learning rate for all. `scales`: by name, settings that make
     the base another size; every arm runs at every one.
     `metrics`: the first is the one that decides, and that tuning looks at.
+    `question`: in words, for the reports; empty: made of all this.
     """
 
     name: str
+    question: str = ""
     base: Annotated[Recipe, BeforeValidator(_opened)]
     settings: tuple[str, ...] = ()
     variants: Annotated[dict[str, tuple[str, ...] | Recipe], Field(min_length=1)]
@@ -136,6 +138,10 @@ class Study(Config):
     def _decide_something(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
         if not metrics:
             raise ValueError("name one metric at least: the first decides")
+        labels = [metric.label for metric in metrics]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice:
+            raise ValueError(f"{twice} stands twice: leave one of them out")
         return metrics
 
     @model_validator(mode="after")
@@ -157,14 +163,18 @@ class Study(Config):
 
     def extends(self, other: "Study") -> bool:
         """Tell whether this asks all that another does: seeds and metrics are not the question."""
-        mine, its = self._question(), other._question()
+        mine, its = self._asks(), other._asks()
         variants, its_variants = mine.pop("variants"), its.pop("variants")
         return mine == its and its_variants.items() <= variants.items()
 
-    def _question(self) -> dict[str, Any]:
-        beside = {"name", "base", "settings", "seeds", "metrics"}
+    def _asks(self) -> dict[str, Any]:
+        beside = {"name", "question", "base", "settings", "seeds", "metrics"}
         base = self.base.override(self.settings).but(seed=0)
         return self.model_dump(mode="json", exclude=beside) | {"base": determining(base)}
+
+    def in_words(self) -> str:
+        """Say what is asked."""
+        return self.question or _asked(self)
 
     def measured_of(self, role: Literal["tuning", "report"]) -> tuple[Metric, ...]:
         """Give the metrics of a run: of one that tunes, none that is computed but to decide."""
@@ -183,19 +193,36 @@ class Study(Config):
             whole, settings = None, variant
         if whole is not None:
             recipe = recipe.but(**{part: getattr(whole, part) for part in FROM_A_RECIPE})
-        after = recipe.override(settings)
-        _check_shared(name, recipe, after)
+        try:
+            after = recipe.override(settings)
+            _check_shared(recipe, after)
+        except ValueError as error:
+            raise ValueError(f"variant {name}: {error}") from None
         return after
 
 
-def _check_shared(name: str, before: Recipe, after: Recipe) -> None:
+def _asked(study: Study) -> str:
+    """Make a question of a study: what its variants do, for what, of what, given what."""
+    names = list(study.variants)
+    listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    alone = f"What do {listed} do, each alone," if len(names) > 1 else f"What does {listed} do"
+    asked = {
+        "one_at_a_time": alone,
+        "factorial": f"What do {listed} do, alone and together,",
+        "leave_one_out": f"Which of {listed} carry what they do together",
+    }[study.design]
+    same = {"params": "parameters", "flops": "FLOPs"}.get(study.match, study.match)
+    return f"{asked} for {study.metrics[0].title} of {study.base.name}, given the same {same}?"
+
+
+def _check_shared(before: Recipe, after: Recipe) -> None:
     """Raise ValueError for a change of what all arms of a study share."""
     for path, was, is_now in differences(before, after):
         section, _, setting = path.partition(".")
         if section in FROM_A_RECIPE or (section == "train" and setting in FREE_IN_TRAIN):
             continue
         raise ValueError(
-            f"variant {name}: {path}={is_now} (the base has {was}) is the same for all arms of a "
+            f"{path}={is_now} (the base has {was}) is the same for all arms of a "
             "study, or they could not be compared; leave it out, or give it to the base"
         )
 

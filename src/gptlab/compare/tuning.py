@@ -55,7 +55,10 @@ def tune(
 
 
 def _grids(tuning: Tuning, arms: Sequence[Arm]) -> list[list[float]]:
-    """Give each arm's learning rates; those of a factor go by its own, which its optimizer has."""
+    """Give each arm's learning rates: those that go by its own, and by that of its likes.
+
+    Arms with one optimizer try the same, so that none wins by having had a better one from start.
+    """
     for number, arm in enumerate(arms):
         for other in arms[:number]:
             if arm.scale == other.scale and with_lr(arm, 1.0).recipe == with_lr(other, 1.0).recipe:
@@ -63,7 +66,14 @@ def _grids(tuning: Tuning, arms: Sequence[Arm]) -> list[list[float]]:
                     f"{arm.name} and {other.name} differ in {SETTING} alone, which tuning chooses "
                     "for every arm: leave it out, or do not tune"
                 )
-    return [tuning.values(arm.recipe.optimizer.lr) for arm in arms]
+    tried: dict[tuple[str, str], set[float]] = {}
+    for arm in arms:
+        tried.setdefault(_kind(arm), set()).update(tuning.values(arm.recipe.optimizer.lr))
+    return [sorted(tried[_kind(arm)]) for arm in arms]
+
+
+def _kind(arm: Arm) -> tuple[str, str]:
+    return arm.scale, arm.recipe.optimizer.variant
 
 
 def _try(
@@ -106,28 +116,41 @@ def _wider(grids: list[list[float]], tuned: Sequence[Tuned]) -> list[list[float]
 
 
 def _curve(arm: Arm, jobs: Sequence[Job], metric: Metric, root: Path, extended: bool) -> Curve:
-    trials: dict[float, dict[int, float | None]] = {}
-    for job in jobs:
-        trials.setdefault(job.recipe.optimizer.lr, {})[job.seed] = _result(job, metric, root)
-    chosen = min(trials, key=lambda lr: _badness(list(trials[lr].values()), metric))
+    values = list(dict.fromkeys(job.recipe.optimizer.lr for job in jobs))
+    of_each = {lr: [job for job in jobs if job.recipe.optimizer.lr == lr] for lr in values}
+    trials = {lr: _trial(lr, of, metric, root) for lr, of in of_each.items()}
+    known = {lr: trial.results for lr, trial in trials.items() if not trial.failed}
+    if not known:
+        raise ValueError(
+            f"{arm.name}: no learning rate could be tried, as {jobs[0].label} and others failed: "
+            "see failures.jsonl of the study"
+        )
+    chosen = min(known, key=lambda lr: _badness(known[lr], metric))
     return Curve(
         variant=arm.name,
         scale=arm.scale,
         setting=SETTING,
         metric=metric.label,
-        trials=[
-            Trial(value=lr, seeds=list(results), results=list(results.values()))
-            for lr, results in trials.items()
-        ],
+        trials=list(trials.values()),
         chosen=chosen,
         extended=extended,
-        edge=chosen in (min(trials), max(trials)),
+        edge=chosen in (min(known), max(known)),
+    )
+
+
+def _trial(lr: float, jobs: Sequence[Job], metric: Metric, root: Path) -> Trial:
+    """Read what came of one learning rate; runs that have not ended now failed time after time."""
+    states = {job: job.state(root) for job in jobs}
+    ended = [job for job, state in states.items() if state in ("done", "diverged")]
+    return Trial(
+        value=lr,
+        seeds=[job.seed for job in ended],
+        results=[_result(job, metric, root) if states[job] == "done" else None for job in ended],
+        failed=[job.seed for job in jobs if job not in ended],
     )
 
 
 def _result(job: Job, metric: Metric, root: Path) -> float | None:
-    if job.state(root) != "done":  # it diverged, or failed time after time
-        return None
     return metric.measure(MeasuredRun.of(RunFolder(job.folder(root))))
 
 

@@ -1,18 +1,20 @@
 """Verdicts: what may be said of each variant against the base.
 
-    better, worse               Holm's adjusted p is at most alpha
+    better, worse               Holm's adjusted p is at most the look's alpha
     no difference larger than M the interval that holds for all variants at once lies within ±M
     not resolved                neither; about k more seeds would tell
     not comparable              the arms differ in what was not declared: not tested, not counted
 
 All variants of one metric at one size are one family: of variants that do nothing, however many
-there are, one study in twenty at most says `better` or `worse`.
+there are, one study in twenty at most says `better` or `worse`, however often it is judged again
+with further seeds (looks.py).
 """
 
 import math
 from collections.abc import Mapping
 
 from gptlab.compare.family import Family
+from gptlab.compare.looks import ONLY, Look, share
 from gptlab.compare.needed import more_seeds
 from gptlab.compare.noise import pair_sd
 from gptlab.compare.power import smallest_effect
@@ -31,6 +33,7 @@ def compare(
     noise: NoiseFloor | None = None,
     confidence: float = 0.95,
     scale: str = "",
+    look: Look = ONLY,
 ) -> list[Comparison]:
     """Compare every other arm with the base by one metric; `refused` says why one cannot be.
 
@@ -48,11 +51,16 @@ def compare(
     p_values = {name: found.p for name, found in estimates.items() if found.p is not None}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     floor = noise.metrics.get(metric.name) if noise else None
-    family = Family(metric, arms[base], max(len(adjusted), 1), 1 - confidence, floor)
+    alpha, following = (
+        (1 - confidence) * share(number) for number in (look.number, look.following)
+    )
+    tests = max(len(adjusted), 1)
+    family = Family(metric, arms[base], tests, alpha, following, floor)
     comparisons = []
     for name, found in estimates.items():
-        facts = _facts(family, arms[name], found, adjusted.get(name))
+        facts = _facts(family, arms[name], found, adjusted.get(name), confidence)
         facts |= {"variant": name, "base": base, "scale": scale, "confidence": confidence}
+        facts |= {"look": look.number, "alpha": alpha}
         facts["verdict"] = "not comparable" if name in refused else facts["verdict"]
         text = in_words(metric, Comparison(**facts, text=""), refused.get(name, ""))
         comparisons.append(Comparison(**facts, text=text))
@@ -79,11 +87,13 @@ def with_margin(metric: Metric, base: Arm, noise: NoiseFloor | None) -> Metric:
     return metric.model_copy(update={"margin": margin, "margin_source": source})
 
 
-def _facts(family: Family, variant: Arm, found: Estimate, adjusted: float | None) -> dict:
+def _facts(
+    family: Family, variant: Arm, found: Estimate, adjusted: float | None, confidence: float
+) -> dict:
     """Collect a comparison's numbers, ratios as factors."""
     base, outward = family.base, _factor if family.metric.scale == "ratio" else _same
     sd = pair_sd(found.sd, found.n - 1, family.noise)
-    own, wide = found.interval(1 - family.alpha), found.interval(1 - family.level)
+    own, wide = found.interval(confidence), found.interval(1 - family.level)
     lost = [sum(x is None for x in arm.values()) for arm in (variant, base)]
     verdict = _decide(family, found, adjusted, wide, lost[0] - lost[1])
     is_open = verdict == "not resolved"

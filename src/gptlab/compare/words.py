@@ -46,5 +46,10 @@ def signed(value: float, resolution: float) -> str:
     return f"{'−' if value < 0 else '+'}{text}"
 
 
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+def p_value(p: float, least: float = 0.001) -> str:
+    return f"p < {least:.2g}" if p < least else f"p = {p:.2g}"
+
+
+def percent(share: float) -> str:
+    """Write a share that may be close to all: 95%, 99.75%."""
+    return f"{100 * share:.4g}%"

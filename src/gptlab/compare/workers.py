@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from gptlab.compare.gpus import VARIABLE, least_used
 from gptlab.compare.jobs import Ended, Stop, Task, perform
 
 TICK = 0.5  # seconds between two looks at how far the runs are
@@ -27,13 +28,14 @@ TICK = 0.5  # seconds between two looks at how far the runs are
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    gpu: str | None
     task: Task | None = None
 
 
 class Processes:
-    """So many workers, at most; `log` gets what they print, `gpus` are shared out among them."""
+    """So many workers, at most; `log` gets what they print, each has one of the `gpus`."""
 
-    def __init__(self, jobs: int, log: Path, gpus: int = 0):
+    def __init__(self, jobs: int, log: Path, gpus: Sequence[str] = ()):
         self.jobs, self.log, self.gpus = jobs, log, gpus
         self.workers: list[_Worker] = []
 
@@ -70,11 +72,12 @@ class Processes:
     def _add(self) -> _Worker:
         context = get_context("spawn")
         pipe, theirs = context.Pipe()
-        gpu = len(self.workers) % self.gpus if self.gpus else None
+        taken = [worker.gpu for worker in self.workers]
+        gpu = least_used(self.gpus, taken) if self.gpus else None
         process = context.Process(target=_serve, args=(theirs, str(self.log), gpu))
         process.start()
         theirs.close()
-        self.workers.append(_Worker(process, pipe))
+        self.workers.append(_Worker(process, pipe, gpu))
         return self.workers[-1]
 
     def _hear(self, worker: _Worker, asked: bool) -> Ended:
@@ -102,14 +105,14 @@ class Processes:
         self.workers.clear()
 
 
-def _serve(pipe: Connection, log: str, gpu: int | None) -> None:
+def _serve(pipe: Connection, log: str, gpu: str | None) -> None:
     """What a worker does: tasks, until the other end of the pipe is closed."""
     if hasattr(os, "setsid"):
         os.setsid()
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ[VARIABLE] = gpu
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(target, 1)
     os.dup2(target, 2)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from gptlab.data.batching import Batching
+from gptlab.data.corpus import Corpus
 from gptlab.data.shards import Tokens
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
@@ -59,6 +61,22 @@ def validation_loss(
     finally:
         model.train(was_training)
     return total / n_targets
+
+
+def val_places(
+    corpus: Corpus, batching: Batching, device: torch.device
+) -> Callable[[np.ndarray], Places | None]:
+    """Place validation tokens as batching places those of training; for `validation_loss`."""
+
+    def places(targets_BT: np.ndarray) -> Places | None:
+        documents_BT = np.searchsorted(corpus.val_starts, targets_BT, side="right")
+        positions_BT = batching.positions(documents_BT)
+        if positions_BT is None:
+            return None
+        both = (torch.from_numpy(each).to(device) for each in (positions_BT, documents_BT))
+        return Places(*both)
+
+    return places
 
 
 def _rows_at_once(T: int, vocab_size: int, device: str) -> int:

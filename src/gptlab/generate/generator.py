@@ -32,7 +32,7 @@ def generate_tokens(
 
     What is sent back, if anything is, says of each text whether it is done: no more is computed for
     such, and its tokens mean nothing.
-    sampler: maps logits_NV to ids_N, of all texts.
+    sampler: maps logits_NV to ids_N, of all texts; their memory is overwritten by the next ones.
     use_cache: False computes every token from the whole visible text, the slow reference.
     Raises ValueError for a prompt longer than the context, or a negative `max_tokens`.
     """

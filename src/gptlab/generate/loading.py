@@ -43,15 +43,19 @@ def load(
     config = Saved.parse({name: tree[name] for name in Saved.model_fields if name in tree})
     tokenizer = config.tokenizer.load(run.tokenizer)
     run.check_tokenizer(tokenizer.fingerprint())
-    saved = checkpoints.load(find_checkpoint(run, checkpoint), only=("model",))
-    with torch.device("meta"):  # shapes only: every value comes from the checkpoint
-        model = GPT(config.model)
-    fit_weights(model, saved.tensors["model"], str(saved.path), assign=True)
-    left = [x.shape for x in chain(model.parameters(), model.buffers()) if x.is_meta]
-    assert not left, f"tensors without values: {left}"
-    model = model.to(place).eval()
+    model = _read(config.model, find_checkpoint(run, checkpoint)).to(place).eval()
     quantization.quantize(model, quantization.choose(quantize, model))
     return LanguageModel(model, tokenizer, tree)
+
+
+def _read(model: Model, checkpoint: Path) -> GPT:
+    saved = checkpoints.load(checkpoint, only=("model",))
+    with torch.device("meta"):  # shapes only: every value comes from the checkpoint
+        gpt = GPT(model)
+    fit_weights(gpt, saved.tensors["model"], str(saved.path), assign=True)
+    left = [x.shape for x in chain(gpt.parameters(), gpt.buffers()) if x.is_meta]
+    assert not left, f"tensors without values: {left}"
+    return gpt
 
 
 def find_checkpoint(run: RunFolder, which: str) -> Path:

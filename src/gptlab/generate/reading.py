@@ -4,6 +4,7 @@ N texts of which n are left, T tokens read at once, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from gptlab.generate.recording import NotRepeatable, record
 from gptlab.generate.rows import keep_rows, put_rows, tensors
+from gptlab.generate.threads import with_threads_for
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 
-WORTH_RECORDING = 60  # steps: recording one takes as long as it saves in so many
-SMALLEST = 512  # positions that caches begin with; then twice as many, and so on
+WORTH_RECORDING = 10  # times: recording a step takes as long as it saves in so many
+MANY = 10**8  # products: recording larger readings saves little, and keeps all that they compute
+BLOCK = 512  # positions by which the caches of a single text grow, all of which are read
+SMALLEST_BLOCK = 64
 
 
 class Reader:
@@ -33,8 +37,9 @@ class Reader:
         self.n_left = max_tokens
         self.capacity = self._room_for(max(self.lengths))
         self.caches: list[Any] | None = None
-        self.play: Callable[[], Tensor] | None = None
+        self.recorded: dict[str, Callable[[], Tensor]] = {}
         self.is_repeatable = True
+        self.n_weights = sum(x.numel() for x in chain(model.parameters(), model.buffers()))
         tokens_nT = torch.zeros(len(prompts), self.longest, dtype=torch.long)
         for row_T, prompt in zip(tokens_nT, prompts, strict=True):
             row_T[: len(prompt)] = torch.tensor(prompt)
@@ -47,20 +52,7 @@ class Reader:
 
     def next_logits(self) -> Tensor:
         """Read what is new; compute logits_NV of the token that follows each visible text."""
-        logits_nV = None if all(self.is_new) else self._step()
-        for length in sorted(
-            {n for n, is_new in zip(self.lengths, self.is_new, strict=True) if is_new}
-        ):
-            rows = [i for i, n in enumerate(self.lengths) if self.is_new[i] and n == length]
-            read_nV = self._read(rows, length)
-            if len(rows) == len(self.rows):
-                logits_nV = read_nV
-                break
-            if logits_nV is None:
-                logits_nV = read_nV.new_zeros(len(self.rows), read_nV.shape[1])
-            logits_nV[rows] = read_nV
-        assert logits_nV is not None
-        self.is_new = [not self.use_cache] * len(self.rows)
+        logits_nV = self._read_new() if any(self.is_new) else self._step()
         if len(self.rows) == self.n_all:
             return logits_nV
         logits_NV = logits_nV.new_zeros(self.n_all, logits_nV.shape[1])
@@ -91,10 +83,10 @@ class Reader:
         for i in full:
             self._shorten(i)
         if len(set(self.lengths)) == 1:
-            self.tokens_nT[:, self.lengths[0]] = ids_n
+            self.tokens_nT.select(1, self.lengths[0]).copy_(ids_n)
         else:
             self.tokens_nT.scatter_(1, self.positions_n1 + 1, ids_n[:, None])
-        self.newest_n1.copy_(ids_n[:, None])
+        self.newest_n1.copy_(ids_n.unsqueeze(1))
         self.positions_n1 += 1
         self.lengths = [n + 1 for n in self.lengths]
         if max(self.lengths) > self.capacity:
@@ -103,7 +95,7 @@ class Reader:
     def keep(self, rows: list[int]) -> None:
         """Forget all texts but some of those that are left."""
         kept = [self.rows.index(row) for row in rows]
-        self.rows, self.play = rows, None
+        self.rows, self.recorded = rows, {}
         self.lengths = [self.lengths[i] for i in kept]
         self.is_new = [self.is_new[i] for i in kept]
         self.tokens_nT, self.newest_n1 = self.tokens_nT[kept], self.newest_n1[kept]
@@ -119,6 +111,33 @@ class Reader:
         self.lengths[i], self.is_new[i] = kept, True
         self.positions_n1[i if len(self.positions_n1) > 1 else 0] = kept - 1
 
+    def _read_new(self) -> Tensor:
+        """Read new texts as a whole, those of one length together, and go on with the others."""
+        logits_nV = None if all(self.is_new) else self._step().clone()
+        for length in sorted(
+            {n for n, is_new in zip(self.lengths, self.is_new, strict=True) if is_new}
+        ):
+            rows = [i for i, n in enumerate(self.lengths) if self.is_new[i] and n == length]
+            if len(rows) == len(self.rows):
+                logits_nV = self._read_all(length)
+                break
+            read_nV = self._read(rows, length)
+            if logits_nV is None:
+                logits_nV = read_nV.new_zeros(len(self.rows), read_nV.shape[1])
+            logits_nV[rows] = read_nV
+        assert logits_nV is not None
+        self.is_new = [not self.use_cache] * len(self.rows)
+        return logits_nV
+
+    def _read_all(self, length: int) -> Tensor:
+        """Read all texts, for the first time or, as often as they fill the context, once more."""
+        read = partial(self._read, [*range(len(self.rows))], length)
+        n_products = self.n_weights * len(self.rows) * length
+        if self.caches is None or n_products > MANY:
+            return read()
+        n_times = self.n_left // (self.model.context_length - length + 1)
+        return self._do(f"text of {length}", read, n_times)
+
     def _read(self, rows: list[int], length: int) -> Tensor:
         """Read whole texts of one length; give the logits that follow them."""
         caches = self.model.new_caches(self.capacity) if self.use_cache else None
@@ -131,20 +150,27 @@ class Reader:
 
     def _step(self) -> Tensor:
         """Read the newest token of every text; of a text to be read anew it means nothing."""
-        if self.play is not None:
-            return self.play()
-        if not self.is_repeatable or self.n_left < WORTH_RECORDING:
-            return self._step_in_place()
+        n_products = self.n_weights * len(self.rows)
+        return with_threads_for(
+            n_products, lambda: self._do("token", self._step_in_place, self.n_left)
+        )
+
+    def _do(self, name: str, step: Callable[[], Tensor], n_times: int) -> Tensor:
+        """Do a step as it was recorded, or record it if it will come often enough."""
+        if name in self.recorded:
+            return self.recorded[name]()
+        if not self.is_repeatable or n_times < WORTH_RECORDING:
+            return step()
         assert self.caches is not None
         before = [dict(vars(cache)) for cache in self.caches if cache is not None]
         constants = chain(self.model.parameters(), self.model.buffers())
         try:
-            logits_nV, self.play = record(self._step_in_place, constants)
+            logits_nV, self.recorded[name] = record(step, constants)
         except NotRepeatable:
             self.is_repeatable = False
             for cache, values in zip(filter(None, self.caches), before, strict=True):
                 vars(cache).update(values)
-            return self._step_in_place()
+            return step()
         return logits_nV
 
     def _step_in_place(self) -> Tensor:
@@ -159,13 +185,11 @@ class Reader:
         return self.model.head(x_n1D, self.model.embedding.weight)[:, 0]
 
     def _room_for(self, length: int) -> int:
-        room = SMALLEST
-        while room < length:
-            room *= 2
-        return min(room, self.longest)
+        block = max(BLOCK // self.n_all, SMALLEST_BLOCK)
+        return min(-(-length // block) * block, self.longest)
 
     def _make_room(self) -> None:
-        self.capacity, self.play = self._room_for(max(self.lengths)), None
+        self.capacity, self.recorded = self._room_for(max(self.lengths)), {}
         for cache in self.caches or ():
             if hasattr(cache, "resize"):
                 cache.resize(self.capacity)

@@ -32,6 +32,8 @@ def put_rows(caches: Sequence[Any], rows: list[int], others: Sequence[Any], N: i
             mine = getattr(cache, name)
             if not isinstance(value, Tensor):
                 setattr(cache, name, value)
+            elif mine is not None and len(rows) == len(mine) == N:
+                mine.copy_(value)
             elif mine is not None and len(mine) == N:
                 mine[rows] = value
             elif len(rows) == N:

@@ -11,6 +11,8 @@ same choices on any device.
 N samples, V vocabulary, C candidates.
 """
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -51,7 +53,7 @@ class Sampler:
     def __call__(self, logits_NV: Tensor) -> Tensor:
         """Choose a token per sample, as ids_N on the CPU."""
         logits_NV = logits_NV.float().cpu()
-        if not logits_NV.isfinite().all():
+        if not isfinite(logits_NV.sum().item()) and not logits_NV.isfinite().all():
             raise ValueError(
                 "the model's scores are not finite numbers: its weights are damaged or its "
                 "training diverged; use an earlier checkpoint"
@@ -59,16 +61,16 @@ class Sampler:
         if self.temperature == 0:
             return logits_NV.argmax(-1)
         logits_NC, ids_NC = self._candidates(logits_NV)
-        # subtracting the largest first keeps tiny temperatures from overflowing
-        shifted_NC = logits_NC.double() - logits_NC.amax(-1, keepdim=True)
-        p_NC = (shifted_NC / self.temperature).softmax(-1)
+        p_NC = logits_NC.double()
+        p_NC.sub_(p_NC.amax(-1, keepdim=True))  # keeps tiny temperatures from overflowing
+        p_NC = p_NC.div_(self.temperature).softmax(-1)
         if self.top_p is not None:
             before_NC = p_NC.cumsum(-1) - p_NC  # the probability of all better candidates
             p_NC = p_NC.where(before_NC < self.top_p, 0)
         if self.min_p is not None:
             p_NC = p_NC.where(p_NC >= self.min_p * p_NC.amax(-1, keepdim=True), 0)
         choice_N1 = self._draw(p_NC)
-        return (choice_N1 if ids_NC is None else ids_NC.gather(-1, choice_N1))[:, 0]
+        return (choice_N1 if ids_NC is None else ids_NC.gather(-1, choice_N1)).squeeze(1)
 
     def _candidates(self, logits_NV: Tensor) -> tuple[Tensor, Tensor | None]:
         """Keep the best `top_k`, best first where order matters; ids None for all, in order."""

@@ -43,6 +43,9 @@ class TextStream:
 
     def _release(self, n_waiting: int) -> str:
         """Give out the held text but for its last characters, or what precedes a stop string."""
+        if not self.stops:
+            text, self.held = self.held, ""
+            return text
         found = [
             (start + len(stop), start)
             for stop in self.stops
@@ -55,6 +58,8 @@ class TextStream:
 
     def _beginning_of_a_stop(self) -> int:
         """Count the last characters that may turn out to be the beginning of a stop string."""
+        if not self.stops:
+            return 0
         lengths = (
             length
             for stop in self.stops

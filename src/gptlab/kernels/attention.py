@@ -17,7 +17,9 @@ from torch.nn.functional import pad
 from gptlab.kernels.places import Places, visible
 from gptlab.kernels.softmax import (
     Scoring,
+    added,
     attend_in_blocks,
+    attends_from_one,
     attends_in_blocks,
     softmax_attention,
 )
@@ -63,6 +65,8 @@ def attend(
     if is_plain and keys is None:
         return softmax_attention(q_BHTE, k_BKSE, v_BKSE, None, scoring, causal=True)
     mask = _mask(queries, keys, window, chunk, bias, q_BHTE.dtype)
+    if attends_from_one(q_BHTE, scoring):
+        mask = queries.once(("added", mask), lambda: added(mask, q_BHTE.dtype))
     return softmax_attention(q_BHTE, k_BKSE, v_BKSE, mask, scoring)
 
 

@@ -2,8 +2,8 @@
 
 Block after block, queries meet the keys that one of them may see, and no others: half of the scores
 of a long text are never computed, with a window nearly all are not, and a block's scores stay in
-the processor's cache. The gradient is written out. It wants the weights again: those of short texts
-are kept, those of long ones are computed anew, so that memory grows with T alone.
+the processor's cache. The gradient is written out. It wants the weights again: a few are kept, more
+of them are computed anew, so that memory grows with the number of tokens alone.
 
 R rows (a text's key/value head), G query heads of a group, T tokens, E d_head, F width of values,
 C queries of a block, X = G C, S keys that it meets.
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 BLOCK = 256  # of 1,024 tokens: a third less time than without blocks; less is more calls
-KEPT_SCORES = 2**20  # of a head: up to so many weights are kept for the gradient
+KEPT_SCORES = 2**25  # of a layer, all rows and heads: up to so many weights are kept
 
 
 def causal_attention(
@@ -48,7 +48,8 @@ class CausalAttention(Function):
     ) -> Tensor:
         T = q_RGTE.shape[2]
         y_RGTF = q_RGTE.new_empty(*q_RGTE.shape[:3], v_RTF.shape[-1])
-        keep = T * min(T, window or T) <= KEPT_SCORES and any(ctx.needs_input_grad)
+        n_scores = q_RGTE.shape[:3].numel() * min(T, window or T)
+        keep = n_scores <= KEPT_SCORES and any(ctx.needs_input_grad)
         weights = []
         for block in _blocks(T, window):
             w_RXS = _weights(q_RGTE, k_RTE, block, scale, window)

@@ -52,3 +52,8 @@ def logit_losses(
 def capped(logits: Tensor, softcap: float | None) -> Tensor:
     """Squeeze logits smoothly into (-softcap, softcap)."""
     return logits if softcap is None else softcap * (logits / softcap).tanh()
+
+
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """Multiply, where that changes anything."""
+    return x if factor == 1 else factor * x

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from gptlab.config import Config
+from gptlab.kernels.cross_entropy import scaled
 from gptlab.kernels.places import Places
 from gptlab.model.block import Block
 from gptlab.model.legality import check_pairs, check_use
@@ -136,7 +137,7 @@ class GPT(nn.Module):
         return Context(places or Places.counted(0, tokens_BT.shape[1], tokens_BT.device), caches)
 
     def pass_through(self, tokens_BT: Tensor, context: Context) -> Tensor:
-        x_BTD = self.embedding_norm(self.embedding(tokens_BT) * self.embedding_scale)
+        x_BTD = self.embedding_norm(scaled(self.embedding(tokens_BT), self.embedding_scale))
         stream = self.ends.open(self.dropout(self.positions.embed(x_BTD, context)))
         for block in self.blocks:
             stream = block(stream, context)
@@ -148,6 +149,12 @@ class GPT(nn.Module):
         self.hold(self)
         for module in self.modules_after_step:
             module.after_step()
+
+    def forget_step(self) -> None:
+        """Undo what passes have left behind since the last step: they are taken again."""
+        self.zero_grad(set_to_none=True)
+        for module in self.modules_after_step:
+            module.forget_step()
 
     def new_caches(self, capacity: int) -> list[Any]:
         """Make an empty cache per layer, for texts of at most this many tokens."""

@@ -4,7 +4,9 @@ Initialization and the optimizers decide by role, never by the suffix of a param
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -14,6 +16,9 @@ from torch.nn.functional import linear
 from gptlab.kernels.dropout import dropout
 
 Role = Literal["embedding", "position", "input", "output", "head", "mixing", "router"]
+
+SMALL = 2**19  # weights: reading more takes longer than whatever another layout saves
+_fixed = ContextVar("_fixed", default=False)
 
 
 class Linear(nn.Linear):
@@ -44,21 +49,41 @@ class Linear(nn.Linear):
 
 
 def side_by_side(x: Tensor, *layers: nn.Linear) -> Sequence[Tensor]:
-    """Give what each of these layers makes of x, in training as one product of all.
+    """Give what each of these layers makes of x, as one product where joining them pays.
 
     Small products take longer than their numbers; a layout of the same parameters, which stay
     the layers' own.
     """
-    rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
-    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-    is_alike = len(biases) in (0, len(layers))
-    if not torch.is_grad_enabled() or rows < width or not is_alike:  # joining would cost more
+    if not _are_worth_joining(x, layers):
         return [layer(x) for layer in layers]
     weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     bias = torch.cat(biases) if biases else None
     return linear(x, torch.cat(weights), bias).split(
         [layer.out_features for layer in layers], dim=-1
     )
+
+
+def _are_worth_joining(x: Tensor, layers: Sequence[nn.Linear]) -> bool:
+    rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
+    if len({layer.bias is None for layer in layers}) > 1:
+        return False
+    if torch.is_grad_enabled():
+        return rows >= width
+    if torch.compiler.is_compiling() or not _fixed.get():
+        return False
+    is_plain = all(isinstance(layer, Linear) for layer in layers)  # in float32
+    return is_plain and width * x.shape[-1] <= SMALL  # joined once, for all rows to come
+
+
+@contextmanager
+def fixed_weights() -> Iterator[None]:
+    """While a step is recorded: what is made of weights alone is made once."""
+    token = _fixed.set(True)
+    try:
+        yield
+    finally:
+        _fixed.reset(token)
 
 
 class Embedding(nn.Embedding):
@@ -129,3 +154,7 @@ class AfterStep(nn.Module, ABC):
     @abstractmethod
     def after_step(self) -> None:
         """Do it; a step is a whole batch, whatever the portions it was computed in."""
+
+    @abstractmethod
+    def forget_step(self) -> None:
+        """Undo what passes have left behind since the last step: they are taken again."""

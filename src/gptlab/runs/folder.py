@@ -32,6 +32,10 @@ PATIENCE = 0.3  # seconds; `is_locked` holds the lock for an instant
 RESERVED_BY_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
+class Taken(ValueError):
+    """Somebody else has a run: its folder is there already, or another process works in it."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run. What the disk refuses to write is a WriteError naming the path."""
@@ -48,7 +52,7 @@ class RunFolder:
     ) -> "RunFolder":
         """Make the folder `root/name` with its config, and with what `fill` writes, at once.
 
-        Raises ValueError if it exists.
+        Raises Taken if it exists.
         """
         check_free(root, name)
         path = root / name
@@ -90,7 +94,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing here. Raises ValueError if one of them does already.
+        """Keep other processes from writing here. Raises Taken if one of them does already.
 
         The lock is the operating system's: it ends with the process, however that dies.
         """
@@ -99,7 +103,7 @@ class RunFolder:
         try:
             lock.acquire()
         except Timeout:
-            raise ValueError(f"{self.path} is in use by another process") from None
+            raise Taken(f"{self.path} is in use by another process") from None
         except OSError as error:
             raise files.WriteError(
                 f"{self.path} could not be locked: {files.reason(error)}"
@@ -232,10 +236,10 @@ class RunFolder:
 
 
 def check_free(root: Path, name: str) -> None:
-    """Raise ValueError if a run cannot have this name, or one of `root` has it already."""
+    """Raise ValueError if a run cannot have this name, Taken if one of `root` has it already."""
     check_name(name)
     if os.path.lexists(root / name):
-        raise ValueError(
+        raise Taken(
             f"{root / name} exists already: go on with it by `gptlab resume {root / name}`, "
             "or choose another name (name=...)"
         )

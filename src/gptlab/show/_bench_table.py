@@ -45,7 +45,7 @@ def rows(record: Record) -> list[list[str]]:
                 arm.label,
                 _speed(record, arm.label),
                 *_ratio(ratio, None if arm.label == CONTROL else noise),
-                f"{arm.peak / 1e6:,.0f} MB" if arm.peak else "",
+                _memory(arm, record.arms[0]),
                 f"{parameters:,}" if parameters else "",
                 precision + (", compiled" if arm.facts.get("compiled") else ""),
                 *([f"{arm.losses[step]:.3f}"] if step else []),
@@ -53,6 +53,14 @@ def rows(record: Record) -> list[list[str]]:
             ]
         )
     return table
+
+
+def _memory(arm: KeptArm, first: KeptArm) -> str:
+    """Tell an arm's peak, and how many times the first one's it is."""
+    if not arm.peak:
+        return ""
+    times = f" ({arm.peak / first.peak:.2f}x)" if arm is not first and first.peak else ""
+    return f"{arm.peak / 1e6:,.0f} MB{times}"
 
 
 def notes(record: Record) -> list[str]:

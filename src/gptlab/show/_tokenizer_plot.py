@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gptlab import files
 from gptlab.evaluate.tokens import TokenFacts
 
 if TYPE_CHECKING:
@@ -14,13 +15,17 @@ COLORS = ("#2f6fab", "#d9822b", "#4a9a5b", "#b04a5a", "#7a5ea8", "#8a8a8a")
 INK = "#333333"
 
 
-def check_format(file: Path) -> None:
-    """Raise ValueError if no picture has a file's suffix."""
+def check_plot(file: Path) -> None:
+    """Raise ValueError if a picture cannot be written there: by the file's suffix, or its place."""
     from matplotlib.figure import Figure
 
     known = Figure().canvas.get_supported_filetypes()
     if file.suffix.removeprefix(".").lower() not in known:
         raise ValueError(f"--plot {file}: a picture's suffix is one of .{', .'.join(known)}")
+    try:
+        files.check_place(file)
+    except ValueError as error:
+        raise ValueError(f"--plot {error}") from None
 
 
 def save_plot(facts: dict[str, TokenFacts], source: str, file: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from gptlab.bench.protocol import Progress, Tell
 from gptlab.bench.record import Record
+from gptlab.files import check_place
 from gptlab.show._bench_plot import save_plot
 from gptlab.show._bench_table import about_machine, headings, markdown, notes, rows
 from gptlab.show._print import print_table
-from gptlab.show._tokenizer_plot import check_format
+from gptlab.show._tokenizer_plot import check_plot
 from gptlab.train.display import Display, duration
 
 
@@ -26,10 +27,12 @@ class Output:
     def check(self) -> None:
         """Raise ValueError for files that cannot be written, before anything is measured."""
         if self.plot:
-            check_format(self.plot)
+            check_plot(self.plot)
         for file in (self.json, self.plot):
             if file and not file.absolute().parent.is_dir():
                 raise ValueError(f"{file}: there is no folder {file.parent}")
+        if self.json:
+            check_place(self.json)
 
 
 def bench(measure: Callable[[Tell], Record], command: str, output: Output) -> None:

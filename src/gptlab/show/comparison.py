@@ -1,10 +1,11 @@
 """`gptlab compare`: what a study will take, and what it found."""
 
-from gptlab.compare.collecting import NOUNS
+from gptlab.compare.budgeted import NOUNS
 from gptlab.compare.conduct import How, conduct
 from gptlab.compare.planning import plan
 from gptlab.compare.report import write_report
-from gptlab.compare.results import Results
+from gptlab.compare.report.contents import warnings
+from gptlab.compare.results import Comparison, Results, Tuning
 from gptlab.compare.study import Study
 from gptlab.show._print import print_table, rounded
 from gptlab.show.model import picture
@@ -45,41 +46,52 @@ def show_plan(study: Study, how: How, say: Say) -> None:
     print(f"time   about {duration(found.seconds)}, {found.at_once} at once")
     if computed := [metric.label for metric in study.metrics if metric.is_computed]:
         print(f"       and what it takes to compute {', '.join(computed)} of the runs that ended")
-    print(f"finds  {_resolves(study, found.resolves)}")
+    for scale, effect in found.resolves.items():
+        at = f"at {scale}: " if scale else ""
+        print(f"finds  {at}{_resolves(study, effect, found.look)}")
     print(f"disk   at most {rounded(found.disk)}B, {rounded(found.free)}B are free")
 
 
-def _resolves(study: Study, effect: float | None) -> str:
+def _resolves(study: Study, effect: float | None, look: int) -> str:
     metric = study.metrics[0]
     if len(study.seeds) < 2:
         return "nothing: one seed tells nothing of the noise; give --seeds 3 or more"
     if effect is None:
         return "unknown: nothing is known of the noise; measure it with gptlab noise"
     size = f"a factor of {effect:.3g}" if metric.scale == "ratio" else f"{effect:.3g} {metric.unit}"
-    return f"differences of {size} and more, four times of five, if pairs have nothing in common"
+    text = f"differences of {size} and more, four times of five, if pairs have nothing in common"
+    return text + (f"; at look {look} of this study" if look > 1 else "")
 
 
 def _print_answer(results: Results) -> None:
+    print(results.question)
     for metric in results.metrics:
         found = [each for each in results.comparisons if each.metric == metric.name]
         print_table(
             f"{results.name}: {metric.title}, against {results.base}",
-            ["variant", results.base, "variant's", "difference", "95% interval", "verdict"],
+            ["", results.base, "variant", "difference", "95% interval", "verdict"],
             [
                 [
-                    f"{each.variant} {each.scale}".strip(),
+                    _name(each),
                     _number(each.base_value),
                     _number(each.variant_value),
                     _number(each.difference),
-                    f"{_number(each.low)} to {_number(each.high)}",
+                    "-" if each.low is None else f"{_number(each.low)} to {_number(each.high)}",
                     each.verdict,
                 ]
                 for each in found
             ],
         )
-        print("\n".join(each.text for each in found), end="\n\n")
-    for note in results.notes:
-        print(f"note: {note}")
+        print("\n".join(f"{_name(each)}: {each.text}" for each in found), end="\n\n")
+    if results.tuning:
+        chosen = [f"{_name(each)} {each.chosen:g}" for each in results.tuning]
+        print(f"tuned {results.tuning[0].setting}: {', '.join(chosen)}")
+    for warning in warnings(results):
+        print(f"note: {warning}")
+
+
+def _name(found: Comparison | Tuning) -> str:
+    return f"{found.variant} {found.scale}".strip()
 
 
 def _number(value: float | None) -> str:

@@ -17,9 +17,15 @@ def show_noise(
     floor, file = measure_noise(recipe, seeds, metrics, how, say)
     print_table(
         f"Noise of {floor.recipe} over {len(floor.seeds)} seeds",
-        ["metric", "mean", "standard deviation", "95% interval of it"],
+        ["metric", "runs", "mean", "standard deviation", "95% interval of it"],
         [
-            [name, f"{found.mean:.5g}", f"{found.sd:.3g}", f"{found.low:.3g} to {found.high:.3g}"]
+            [
+                name,
+                str(found.n),
+                f"{found.mean:.5g}",
+                f"{found.sd:.3g}",
+                f"{found.low:.3g} to {found.high:.3g}",
+            ]
             for name, found in floor.metrics.items()
         ],
     )

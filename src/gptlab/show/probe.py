@@ -17,7 +17,7 @@ from gptlab.probes.tasks import Task
 from gptlab.recipes import open_recipe
 from gptlab.show._print import print_table
 from gptlab.show._probe_plot import save_findings, save_results
-from gptlab.show._tokenizer_plot import check_format
+from gptlab.show._tokenizer_plot import check_plot
 from gptlab.train.display import Display, duration
 from gptlab.train.optimizers import Optimizer
 
@@ -46,7 +46,7 @@ class Output:
     def check(self) -> None:
         """Raise ValueError for a picture that cannot be drawn, before anything is done."""
         if self.plot:
-            check_format(self.plot)
+            check_plot(self.plot)
 
 
 def probe_recipe(

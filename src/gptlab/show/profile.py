@@ -7,14 +7,14 @@ from typing import Any
 from gptlab.show._print import print_table
 from gptlab.show._profile_plot import NAMES, in_order, save_plot
 from gptlab.show._profiling import measure
-from gptlab.show._tokenizer_plot import check_format
+from gptlab.show._tokenizer_plot import check_plot
 from gptlab.train.recipe import Recipe
 
 
 def profile(recipe: Recipe, json: bool = False, plot: Path | None = None) -> None:
     """Measure steps of a recipe on random tokens; print where their time goes, and draw it."""
     if plot:
-        check_format(plot)
+        check_plot(plot)
     facts = measure(recipe.resolved())
     if json:
         print(dumps(facts, indent=2))

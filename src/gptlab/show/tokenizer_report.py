@@ -10,7 +10,7 @@ from typing import Any
 from gptlab.data.vocabulary import read_source
 from gptlab.evaluate.tokens import TokenFacts, count_tokens
 from gptlab.show._print import print_table
-from gptlab.show._tokenizer_plot import check_format, save_plot
+from gptlab.show._tokenizer_plot import check_plot, save_plot
 from gptlab.tokenizer import open_encoder
 
 PLOT = Path("tokenizer-report.png")
@@ -39,7 +39,7 @@ def report(
     With `json` a picture is drawn only where `plot` says.
     """
     if plot:
-        check_format(plot)
+        check_plot(plot)
     encoders = {name: open_encoder(name) for name in names}
     documents = read_source(source, limit)
     facts: dict[str, TokenFacts] = {}

@@ -4,7 +4,7 @@ What it compiles is kept on the disk by torch, for the next run. Validation and 
 changing lengths, stay as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,21 @@ import torch
 
 from gptlab.model.accounting import training_flops_per_token
 from gptlab.model.gpt import GPT
+from gptlab.train.readings import Numbers
 from gptlab.train.recipe import Recipe
+from gptlab.train.session import (
+    Portion,
+    Say,
+    Session,
+    Update,
+    random_state,
+    restore_random_state,
+)
 
 WORTH_IT = 3e16  # FLOPs of a run: some five minutes of a GPU, of which compiling takes one
 
 
-def should_compile(recipe: Recipe, device: torch.device, say: Callable[[str], None]) -> bool:
+def should_compile(recipe: Recipe, device: torch.device, say: Say) -> bool:
     """Decide as `train.compile` says; `auto` does where a run on a GPU is long enough to repay it.
 
     On a CPU `auto` does not: what it gains has to be measured (docs/benchmarks.md).
@@ -35,37 +44,55 @@ def should_compile(recipe: Recipe, device: torch.device, say: Callable[[str], No
     return True
 
 
-def compile_blocks(model: GPT, say: Callable[[str], None]) -> None:
-    """Have the model's blocks compiled at their first training pass."""
-    compiled = Compiled(say)
+def compile_blocks(model: GPT) -> "Compiled":
+    """Have the model's blocks compiled at their first training pass; see `WhileCompiled`."""
+    compiled = Compiled()
     for block in model.blocks:
         block.forward = partial(compiled, type(block).forward, block)
+    return compiled
 
 
 class Compiled:
     """Calls the compiled form of a block's forward in training, and the plain one elsewhere.
 
-    If its forward pass cannot be compiled, it says so once, and all go on in the plain form.
+    `given_up`: the plain one everywhere, from now on.
     """
 
-    def __init__(self, say: Callable[[str], None]):
-        self.say = say
+    def __init__(self) -> None:
         self.forms: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.given_up = False
 
     def __call__(self, forward: Callable[..., Any], block: Any, *given: Any) -> Any:
-        if not torch.is_grad_enabled():
+        if self.given_up or not torch.is_grad_enabled():
             return forward(block, *given)
         if forward not in self.forms:
             self.forms[forward] = torch.compile(forward, dynamic=False)
-        form = self.forms[forward]
-        if form is forward:
-            return forward(block, *given)
+        return self.forms[forward](block, *given)
+
+
+class WhileCompiled:
+    """Takes steps as `update` does, for as long as what they need can be compiled.
+
+    A pass is compiled when it is first met: the backward pass in the middle of a step, any pass
+    again at another shape. Where that fails, the step is taken again from its start in the plain
+    form, and so are all that follow.
+    """
+
+    def __init__(self, update: Update, compiled: Compiled, say: Say):
+        self.update, self.compiled, self.say = update, compiled, say
+
+    def __call__(self, s: Session, portions: Sequence[Portion]) -> Numbers:
+        if self.compiled.given_up:
+            return self.update(s, portions)
         from torch._dynamo.exc import TorchDynamoException
 
+        drawn = random_state(s.device)
         try:
-            return form(block, *given)
-        except TorchDynamoException as error:
-            self.forms[forward] = forward
+            return self.update(s, portions)
+        except TorchDynamoException as error:  # always before the optimizer moves anything
             reason = str(error).strip().splitlines()[0]
-            self.say(f"train.compile: going on without, this model cannot be compiled: {reason}")
-            return forward(block, *given)
+        self.say(f"train.compile: going on without, this model cannot be compiled: {reason}")
+        self.compiled.given_up = True
+        s.model.forget_step()
+        restore_random_state(drawn)
+        return self.update(s, portions)

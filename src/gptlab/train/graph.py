@@ -6,16 +6,14 @@ rate is a number on the device, and shapes are fixed. What asks the device for a
 recorded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from gptlab.train.readings import Numbers
-from gptlab.train.session import Portion, Say, Session
+from gptlab.train.session import Portion, Say, Session, Update
 
 WARM_UP = 3  # steps that are taken call by call first: libraries choose their kernels in them
-
-Update = Callable[[Session, Sequence[Portion]], Numbers]
 
 
 class Recording:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.utils import get_total_norm
 
-from gptlab.evaluate.validation import validation_loss
+from gptlab.evaluate.validation import val_places, validation_loss
 from gptlab.train.precision import autocast
 from gptlab.train.readings import GRAD_NORM, Numbers
 from gptlab.train.report import Report
@@ -30,7 +30,7 @@ def take_step(s: Session) -> None:
     """Update the weights from one batch; FloatingPointError, and no change, if it is not finite."""
     began = time.perf_counter()
     s.optimizers.set_lr(s.multiplier(s.step))
-    s.readings.send(s.step + 1, (s.record or update)(s, s.portions()))
+    s.readings.send(s.step + 1, (s.update or update)(s, s.portions()))
     s.step += 1
     s.read(all_but=0 if is_wanted(s) else 1)
     s.seconds += time.perf_counter() - began
@@ -66,8 +66,9 @@ def settle(s: Session, report: Report, signals: Signals) -> None:
     if last or is_due(s.step, settings.evaluate_every):
         report.display.announce("evaluating")
         with autocast(s.precision, s.device):
+            places = val_places(s.corpus, s.recipe.batching, s.device)
             val_loss = validation_loss(
-                s.model, s.corpus.val, stop=lambda: signals.received, places=s.val_places
+                s.model, s.corpus.val, stop=lambda: signals.received, places=places
             )
         if val_loss is None:
             return  # stopped on the way; the resumed run will do it

@@ -21,7 +21,7 @@ from gptlab.runs import checkpoint
 from gptlab.runs.folder import RunFolder, check_free
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder, Tokenizer
-from gptlab.train.compiling import compile_blocks, should_compile
+from gptlab.train.compiling import WhileCompiled, compile_blocks, should_compile
 from gptlab.train.device import set_up
 from gptlab.train.environment import describe_environment
 from gptlab.train.graph import Recording
@@ -33,6 +33,7 @@ from gptlab.train.room import check_room
 from gptlab.train.session import Say, Session
 
 TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
+WHERE_IT_RUNS = ("gptlab", "code_sha256", "device", "precision", "kernels", "machine")
 FREE_ON_RESUME = (  # what may differ between a run and its continuation: it goes on all the same
     "train.device",
     "train.kernels",
@@ -75,8 +76,6 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     check_sample_prompt(recipe, encoder)
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     use_kernels(model, kernels, recipe.train.cuda_graphs)
-    if INDUCTOR in kernels:
-        compile_blocks(model, say)
     facts = {"recipe": origin, "parameters": sum(p.numel() for p in model.parameters())}
     facts |= describe_environment(corpus, encoder, device, precision, kernels)
 
@@ -85,7 +84,8 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
         run.write_environment(facts)
 
     run = RunFolder.create(root, recipe.name, recipe.to_yaml(), fill)
-    return _recorded(_assemble(recipe, run, model, encoder, corpus, batches, precision), say)
+    session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
+    return _compiled(_recorded(session, say), kernels, say)
 
 
 def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
@@ -107,8 +107,6 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     source = None if saved else source_of(recipe)  # with a checkpoint, it may be gone by now
     model, batches = initial_model(recipe, source, device), _batches(recipe, corpus)
     use_kernels(model, kernels, recipe.train.cuda_graphs)
-    if INDUCTOR in kernels:
-        compile_blocks(model, say)
     session = _assemble(recipe, run, model, encoder, corpus, batches, precision)
     if saved:
         session.restore(saved)
@@ -119,9 +117,26 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
         say(f"dropped {dropped} damaged lines of {run.path / 'metrics.jsonl'}")
     if recipe != written:
         run.write_config(recipe.to_yaml())
-    if then.keys() < now.keys() | then.keys():  # an imported run had read no text until now
-        run.write_environment(then | now)
-    return _recorded(session, say)
+    if (known := continued(then, now, session.step)) != then:
+        run.write_environment(known)
+    return _compiled(_recorded(session, say), kernels, say)
+
+
+def continued(then: dict[str, Any], now: dict[str, Any], step: int) -> dict[str, Any]:
+    """Say of a run that goes on at a step where it was begun, and each change of that since.
+
+    At step 0 there was nothing before: an imported run had read no text until now.
+    """
+    begun = {name: fact for name, fact in then.items() if name != "continued"}
+    if step == 0:
+        return begun | now
+    changes = [change for change in then.get("continued", []) if change["step"] < step]
+    last = begun
+    for change in changes:
+        last = last | change
+    changed = {x: now[x] for x in WHERE_IT_RUNS if x in last and last[x] != now[x]}
+    changes += [{"step": step, **changed}] if changed else []
+    return now | begun | ({"continued": changes} if changes else {})
 
 
 def _choose(recipe: Recipe, say: Say) -> tuple[torch.device, str, list[str]]:
@@ -146,12 +161,20 @@ def _recorded(session: Session, say: Say) -> Session:
         return session
     if session.can_read_late():
         session.optimizers.make_recordable()
-        session.record = Recording(update, say)
+        session.update = Recording(update, say)
     else:
         say(
             "train.cuda_graphs=true, but only steps of optimizer=adamw can be recorded, without a "
             "load_bias_step: going on without"
         )
+    return session
+
+
+def _compiled(session: Session, kernels: Sequence[str], say: Say) -> Session:
+    """Have blocks compiled, if that was chosen."""
+    if INDUCTOR in kernels:
+        compiled = compile_blocks(session.model)
+        session.update = WhileCompiled(session.update or update, compiled, say)
     return session
 
 

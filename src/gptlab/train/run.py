@@ -34,17 +34,18 @@ def start_run(
     """
     session = begin(recipe, Path(root), say, origin or recipe.name)
     with session.run.lock():
-        return _finish(session)
+        return finish(session)
 
 
 def resume_run(path: str | Path, assignments: Sequence[str] = (), say: Say = print) -> Outcome:
     """Go on with a run from its last good checkpoint."""
     run = RunFolder.open(Path(path))
     with run.lock():
-        return _finish(reopen(run, assignments, say))
+        return finish(reopen(run, assignments, say))
 
 
-def _finish(session: Session) -> Outcome:
+def finish(session: Session) -> Outcome:
+    """Train to the end; whoever calls it holds the lock of the run's folder."""
     run = session.run
     run.write_status("running", session.step)
     with Signals() as signals, Display(session.steps) as display:

@@ -1,7 +1,7 @@
 """A session: all that a run works on. `opening.py` assembles one."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -22,7 +22,7 @@ from gptlab.runs.folder import RunFolder
 from gptlab.streams import stream_seed
 from gptlab.tokenizer import Encoder
 from gptlab.train.optimizers import OptimizerSet
-from gptlab.train.readings import GRAD_NORM, Readings
+from gptlab.train.readings import GRAD_NORM, Numbers, Readings
 from gptlab.train.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -60,7 +60,7 @@ class Portion:
 class Session:
     """The state of a run: `step` steps are done; `losses` and `grad_norm` are those of the last.
 
-    record: what takes steps in place of `loop.update`, where they are recorded.
+    update: what takes steps in place of `loop.update`, where they are recorded or compiled.
     """
 
     recipe: Recipe
@@ -76,7 +76,7 @@ class Session:
     losses: dict[str, float] = field(default_factory=lambda: {"loss": math.nan})
     grad_norm: float = math.nan
     saved_step: int | None = None
-    record: Callable[..., dict[str, Tensor]] | None = None
+    update: "Update | None" = None
     steps: int = field(init=False)
     readings: Readings = field(init=False)
 
@@ -130,15 +130,6 @@ class Session:
             Portion.of(batch[first : first + rows], n_targets, self.device)
             for first in range(0, len(batch.x_NT), rows)
         ]
-
-    def val_places(self, targets_BT: np.ndarray) -> Places | None:
-        """Place validation tokens as batching places those of training."""
-        documents_BT = np.searchsorted(self.corpus.val_starts, targets_BT, side="right")
-        positions_BT = self.recipe.batching.positions(documents_BT)
-        if positions_BT is None:
-            return None
-        both = (torch.from_numpy(each).to(self.device) for each in (positions_BT, documents_BT))
-        return Places(*both)
 
     def read(self, all_but: int = 0) -> None:
         """Read the numbers of all steps but so many; FloatingPointError if a step was not taken."""
@@ -209,6 +200,9 @@ class Session:
         """Append what the model writes now to samples.txt."""
         if self.recipe.train.sample_tokens:
             self.run.append_sample(f"--- step {self.step}\n{self.sample()}\n\n")
+
+
+Update = Callable[[Session, Sequence[Portion]], Numbers]
 
 
 def check_finite(tensors: Mapping[str, Tensor], step: int) -> None:

@@ -87,7 +87,7 @@ def example(seeds=(0, 1, 2, 3, 4), scales=("",), lost=True, names=tuple(EFFECTS)
         costs=[_cost(name, scale, size) for size, scale in enumerate(scales) for name in names],
         comparisons=comparisons,
         findings=[_finding() for name in names if name == "other_data"],
-        noise=floor,
+        noise=dict.fromkeys(scales, floor),
         environment={"gptlab": "0.1.0", "cpu": "a processor", "cores": 8},
     )
 

@@ -72,6 +72,8 @@ def test_the_verdicts_come_first(study, folder):
     assert {x.verdict for x in first} == {"better", "worse", "not resolved", "not comparable"}
     for found in first:
         assert f"{found.variant} {found.text}" in head
+    assert study.question in head
+    assert "peak memory, bytes (estimate)" in text
     assert "costs: FLOPs/token +6%, time +8%, tokens/s −7%" in head
     assert "huge_lr: diverged (report), seed 0, 2, 3, 4: the loss of step 412" in head
     assert "window is not at the budget: no d_ff comes nearer" in head
@@ -106,6 +108,7 @@ def test_the_same_results_give_the_same_files(study, folder, tmp_path):
 def test_names_are_texts_and_nothing_else(tmp_path):
     name = "<img src=x onerror=alert(1)>|$x^$&"
     study = example(names=("gpt2", "rotary"))
+    study = study.model_copy(update={"question": "Does rotary help?"})
     text = study.model_dump_json().replace("rotary", name)
     write_report(type(study).model_validate_json(text), tmp_path)
     page = read(tmp_path / "report.html")
@@ -161,7 +164,7 @@ def test_ticks_are_numbers():
 
 
 def test_a_study_of_which_nothing_ran(study, tmp_path):
-    bare = {"runs": [], "costs": [], "tuning": [], "comparisons": [], "noise": None}
+    bare = {"runs": [], "costs": [], "tuning": [], "comparisons": [], "noise": {}}
     read(write_report(study.model_copy(update=bare), tmp_path))
     assert list((tmp_path / "figures").iterdir()) == []
 

@@ -6,7 +6,7 @@ from gptlab.compare.report.pareto import pareto
 from gptlab.compare.report.picture import Picture
 from gptlab.compare.report.rates import rates
 from gptlab.compare.report.sizes import sizes
-from gptlab.compare.results import Comparison, Results, Run
+from gptlab.compare.results import Comparison, Metric, NoiseOfMetric, Results, Run
 from gptlab.compare.words import signed
 
 COSTS = {
@@ -15,20 +15,26 @@ COSTS = {
     "tokens": "tokens",
     "seconds": "time",
     "tokens_per_second": "tokens/s",
-    "peak_memory_bytes": "memory",
+    "peak_memory_bytes": "memory (estimate)",
     "kv_bytes_per_token": "KV cache",
 }
+TIMES = (
+    "Seconds and tokens/s are medians over the runs as they went: beside each other, unless the "
+    "study was run with --jobs 1."
+)
 METHOD = (
     "Differences are variant - base (times and speeds: variant / base). Runs of one seed have the "
     "same batches and the same initial values of what they share, so they are compared in pairs: "
     "mean, t interval, p of the t test; arms of other seeds by Welch's; where runs diverged or "
     "never got there, by ranks with those last, never by an average. p is Holm's over all variants "
-    "of a metric, each metric and size by itself. better or worse: that p is at most {alpha:.0%}. "
-    "no difference larger than M: the interval that holds for all variants at once lies within ±M. "
-    "not resolved: neither; the number of seeds is what finds the difference seen, or "
-    "excludes M, in four of five studies; p holds for seeds decided on beforehand, not for seeds "
-    "added until a verdict appears. not comparable: the arms differ in what was not declared, "
-    "or, by a metric of tokens, in their tokenizer."
+    "of a metric, each metric and size by itself. better or worse: that p is at most what the look "
+    "asks for. A look is a set of runs whose results were judged; the first may spend 80% of "
+    "{alpha:.0%}, every later one much less, so that with all of them together at most {alpha:.0%} "
+    "of studies find what is not there, whatever is added after results were seen. "
+    "no difference larger than M: the interval that holds for all variants at once, at this look, "
+    "lies within ±M. not resolved: neither; the number of seeds is what finds the difference seen, "
+    "or excludes M, in four of five studies, at the next look. not comparable: the arms differ in "
+    "what was not declared, or, by a metric of tokens, in their tokenizer."
 )
 
 
@@ -49,9 +55,8 @@ def facts(results: Results) -> dict[str, str]:
         "seeds": ", ".join(map(str, results.seeds)),
         "runs": f"{ended} of {len(reported)} reported ones ended well"
         + (f", {tried} more for tuning" if tried else ""),
-        "matters": "–"
-        if metric.margin is None
-        else f"{metric.margin:.3g} ({metric.margin_source})",
+        "matters": _margin(results),
+        "look": _look(results),
         "noise floor": _noise(results),
     }
     if results.scales != [""]:
@@ -75,7 +80,7 @@ def warnings(results: Results) -> list[str]:
         if tuning.edge
     ]
     if len(results.seeds) == 1:
-        found.append("one seed: nothing tells a difference from luck")
+        found.append("one seed: differences have no interval, and nothing can be concluded")
     return found
 
 
@@ -121,10 +126,37 @@ def _unfinished(results: Results) -> list[str]:
     ]
 
 
-def _noise(results: Results) -> str:
+def _look(results: Results) -> str:
+    """Say how often the study was judged, by what decides it, and what that leaves."""
+    looks = {x.look: x.alpha for x in answers(results)}
+    if not looks:
+        return "–"
+    number = max(looks)
+    text = f"{number}, where p of at most {looks[number]:.2g} decides"
+    if number == 1:
+        return text
+    return f"{text}: other results of this study were judged before, {number - 1} in number"
+
+
+def _margin(results: Results) -> str:
     metric = results.metrics[0]
-    if results.noise is None or metric.name not in results.noise.metrics:
-        return "not measured (gptlab noise)"
-    floor = results.noise.metrics[metric.name]
-    low, high = f"{floor.low:.2g}", f"{floor.high:.2g}"
-    return f"sd {floor.sd:.2g} {metric.unit} over {floor.n} seeds ({low} to {high})"
+    if metric.margin is not None:
+        return f"{metric.margin:.3g} ({metric.margin_source})"
+    found = {x.scale: x.margin for x in answers(results) if x.margin is not None}
+    return ", ".join(f"{scale} {margin:.3g}" for scale, margin in found.items()) or "–"
+
+
+def _noise(results: Results) -> str:
+    """Say what is known of the noise, size by size."""
+    metric = results.metrics[0]
+    told = [
+        f"{scale} {_spread(floor.metrics[metric.name], metric)}".lstrip()
+        for scale, floor in results.noise.items()
+        if metric.name in floor.metrics
+    ]
+    return "; ".join(told) or "not measured (gptlab noise)"
+
+
+def _spread(noise: NoiseOfMetric, metric: Metric) -> str:
+    ends = f"{noise.low:.2g} to {noise.high:.2g}"
+    return f"sd {noise.sd:.2g} {metric.unit} over {noise.n} seeds ({ends})"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from gptlab.compare.report.picture import Picture, color_of, dashes_of, looks, panels
 from gptlab.compare.results import Curve, Results
@@ -38,6 +39,8 @@ def curves(results: Results, scale: str = "") -> Picture | None:
             for variant, band in bands.items():
                 _draw(place, results, variant, band, name)
             place.set_xlabel(label)
+            if name != "seconds":
+                place.xaxis.set_major_formatter(EngFormatter(sep=""))
             place.set_xlim(left=0)
         axes[0].set_ylabel("validation loss (nats per token)")
         axes[0].set_ylim(*_limits(list(bands.values())))

@@ -20,10 +20,10 @@ def forest(results: Results, metric: Metric) -> Picture | None:
             _draw_line(axes, place, line, metric, _pairs(results, metric, line))
         zero = 1.0 if metric.scale == "ratio" else 0.0
         axes.axvline(_x(zero, metric), color=INK, linewidth=1)
-        margin = lines[0].margin
-        if margin:
-            low = -_x(margin, metric)
-            axes.axvspan(low, -low, color=FAINT, alpha=0.4, linewidth=0)
+        for place, line in enumerate(lines):
+            if line.margin:
+                reach, ends = _x(line.margin, metric), [place - 0.5, place + 0.5]
+                axes.fill_betweenx(ends, -reach, reach, color=FAINT, alpha=0.4, linewidth=0)
         axes.set_yticks(range(len(lines)), [_label(line) for line in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -34,10 +34,11 @@ def forest(results: Results, metric: Metric) -> Picture | None:
             f"← {sides[0]}      {metric.title}, difference from {results.base}"
             f"{f' ({unit})' if unit else ''}      {sides[1]} →"
         )
-    grey = f" Grey: too small to matter, ±{size(margin, metric)}." if margin else ""
+    margins = dict.fromkeys(f"±{size(line.margin, metric)}" for line in lines if line.margin)
+    grey = f" Grey: too small to matter, {', '.join(margins)}." if margins else ""
     caption = (
         f"Large dots are means, small ones single seeds. Thick bars: {lines[0].confidence:.0%} "
-        f"interval of each line by itself; thin ones hold for all lines at once.{grey}"
+        f"interval of each line by itself; thin ones, which decide, hold for all at once.{grey}"
     )
     return Picture(f"forest-{metric.name}", f"Difference in {metric.title}", caption, figure)
 

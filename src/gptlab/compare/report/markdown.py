@@ -1,7 +1,7 @@
 """`report.md`: the report as text, with the figures beside it."""
 
 from gptlab.compare.report import tables
-from gptlab.compare.report.contents import METHOD, answers, cost_beside, facts, warnings
+from gptlab.compare.report.contents import METHOD, TIMES, answers, cost_beside, facts, warnings
 from gptlab.compare.report.picture import VERDICTS, Picture
 from gptlab.compare.report.tables import Sheet
 from gptlab.compare.results import Results
@@ -11,7 +11,7 @@ FIGURES = "figures"
 
 def markdown(results: Results, pictures: dict[str, list[Picture]]) -> str:
     """Write the whole report."""
-    parts = [f"# {results.name}", results.question, _answers(results)]
+    parts = [f"# {results.name}", _text(results.question), _answers(results)]
     if found := warnings(results):
         parts += ["## Before you believe it", "\n".join(f"- {_text(x)}" for x in found)]
     parts += ["\n".join(f"- **{name}**: {_text(text)}" for name, text in facts(results).items())]
@@ -21,7 +21,7 @@ def markdown(results: Results, pictures: dict[str, list[Picture]]) -> str:
     for metric in results.metrics:
         parts += [f"## {metric.title.capitalize()}", table(tables.differences(results, metric))]
     parts += ["## What each arm is", table(tables.changes(results))]
-    parts += ["## Cost", table(tables.costs(results))]
+    parts += ["## Cost", table(tables.costs(results)), TIMES]
     undeclared = tables.findings(results)
     if undeclared.rows:
         parts += ["## Undeclared differences", table(undeclared)]

@@ -30,7 +30,8 @@ def rates(results: Results, scale: str = "") -> Picture | None:
     at_edge = [x.variant for x in tuned if x.edge]
     caption = (
         "Medians over the tuning seeds, which are not reported; dots are single runs, crosses "
-        "at the top runs that diverged. Circles: chosen."
+        "at the top runs that diverged, triangles runs that failed, of which nothing is known. "
+        "Circles: chosen."
     )
     if at_edge:
         caption += f" The best value is at the edge of what was tried for {', '.join(at_edge)}."
@@ -48,8 +49,9 @@ def _draw(axes: Axes, results: Results, tuning: Tuning) -> None:
     for trial in trials:
         found = [x for x in trial.results if x is not None]
         axes.plot([trial.value] * len(found), found, ".", color=color, alpha=0.4)
-        for _ in range(len(trial.results) - len(found)):
-            axes.plot(trial.value, 0.98, "x", color=color, transform=axes.get_xaxis_transform())
+        lost = {"x": len(trial.results) - len(found), "v": len(trial.failed)}
+        for sign in [sign for sign, number in lost.items() if number]:
+            axes.plot(trial.value, 0.98, sign, color=color, transform=axes.get_xaxis_transform())
     axes.plot(
         [value for value, _ in known],
         [middle for _, middle in known],

@@ -14,7 +14,7 @@ COSTS = [
     "tokens",
     "seconds",
     "tokens/s",
-    "peak memory, bytes",
+    "peak memory, bytes (estimate)",
     "KV bytes/token",
 ]
 DIFFERENCES = ["interval", "for all at once", "in noise", "p (Holm)", "seeds", "verdict"]
@@ -64,6 +64,7 @@ def changes(results: Results) -> Sheet:
             f"{f'{match.scale}: ' if match.scale else ''}"
             + (" ".join(f"{name}={value}" for name, value in match.changed.items()) or "as it is")
             + f" → {match.reached:,.6g} ({match.reached / match.target - 1:+.2%})"
+            + (f", really {match.took:,.6g}" if match.took is not None else "")
             for match in matches
         ]
         problems = "; ".join(match.problem for match in matches if match.problem)

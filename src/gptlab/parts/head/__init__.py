@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from gptlab.config import Part
-from gptlab.kernels.cross_entropy import capped, logit_losses, matrix_losses
+from gptlab.kernels.cross_entropy import capped, logit_losses, matrix_losses, scaled
 from gptlab.kernels.precision import precise
 
 
@@ -49,7 +49,9 @@ class LogitHead(nn.Module, ABC):
 
     def forward(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits_BTV, in float32 at least."""
-        scores_BTV = self.scores(self.scale * x_BTD, embedding_VD)  # fewer numbers than logits
+        scores_BTV = self.scores(
+            scaled(x_BTD, self.scale), embedding_VD
+        )  # fewer numbers than logits
         return capped(precise(scores_BTV), self.softcap)
 
     def loss(
@@ -101,7 +103,7 @@ class MatrixHead(LogitHead):
         reduction: str,
     ) -> dict[str, Tensor]:
         return self.matrix_losses(
-            (self.scale * x_BTD).flatten(0, -2),
+            scaled(x_BTD, self.scale).flatten(0, -2),
             self.weight_VD(embedding_VD),
             targets_BT.flatten(),
             self.softcap,

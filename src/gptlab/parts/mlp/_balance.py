@@ -68,6 +68,10 @@ class LoadBias(AfterStep):
         self.bias_X += self.step * (load_X.mean() - load_X).sign()
         self.load_X = 0
 
+    def forget_step(self) -> None:
+        """Begin to count anew."""
+        self.load_X = 0
+
 
 class NoLoadBias(nn.Module):
     def forward(self, scores_BTX: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import nn
 from torch.nn.functional import gelu
 
+from gptlab.kernels.gelu import exact_gelu
 from gptlab.parts.mlp._plain import PlainSettings
 from gptlab.parts.needs import Needs
 
@@ -16,4 +17,5 @@ class Gelu(PlainSettings):
     approximate: Literal["tanh", "none"] = "tanh"
 
     def build(self, needs: Needs, layer: int) -> nn.Module:
-        return self.assemble(needs, partial(gelu, approximate=self.approximate))
+        forms = {"tanh": partial(gelu, approximate="tanh"), "none": exact_gelu}
+        return self.assemble(needs, forms[self.approximate])

@@ -1,0 +1,111 @@
+"""The products of a recorded step, in the fewest and cheapest calls.
+
+`linear` is `mm` behind questions whose answers are known once shapes are; small weights may lie as
+`mm` reads them best; and where what it gives is only added to something, as a branch is to the
+stream, the product adds it.
+
+N rows, I inputs, O outputs.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, linear
+
+from gptlab.generate.operations import Call, Operation, memory
+from gptlab.parts.layers import SMALL
+
+
+@dataclass(frozen=True)
+class Product:
+    """y = x W + bias."""
+
+    x_NI: Tensor
+    weight_IO: Tensor
+    bias_O: Tensor | None
+    y_NO: Tensor
+
+    def call(self) -> Call:
+        if self.bias_O is None:
+            return partial(torch.mm, self.x_NI, self.weight_IO, out=self.y_NO)
+        return partial(torch.addmm, self.bias_O, self.x_NI, self.weight_IO, out=self.y_NO)
+
+    def added_to(self, other_NO: Tensor, sum_NO: Tensor) -> Call:
+        return partial(torch.addmm, other_NO, self.x_NI, self.weight_IO, out=sum_NO)
+
+
+def lay_out(operations: Sequence[Operation], changing: set[int], result: Tensor) -> list[Call]:
+    """List the calls that do these operations again. changing: the memory that they change."""
+    readers = Counter([memory(result), *(x for each in operations for x in each.reads)])
+    changed = {x for each in operations if each.again for x in each.fills & each.reads}
+    calls = {each: each.again for each in operations if each.again}
+    to_add: dict[int, tuple[Operation, Product]] = {}  # by the tensor that is only added
+    for each in [*calls]:
+        if each.function is linear:
+            product = _product(*each.args, **each.kwargs, y=each.made[0], changing=changing)
+            if product is None:
+                continue
+            calls[each] = product.call()
+            is_used_once = readers[memory(product.y_NO)] == 1
+            if product.bias_O is None and is_used_once and memory(product.x_NI) not in changed:
+                to_add[id(each.made[0])] = each, product
+        elif each.function is embedding:
+            calls[each] = _choice(each, *each.args, **each.kwargs)
+        elif (found := _sum_with(to_add, each)) is not None:
+            earlier, calls[each] = found
+            del calls[earlier]
+    return list(calls.values())
+
+
+def _product(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, y: Tensor, changing: set[int]
+) -> Product | None:
+    """Read the arguments of `linear`; None for rows that do not lie side by side."""
+    if not (input.is_contiguous() and y.is_contiguous()):
+        return None
+    weight_IO = weight.t()
+    if weight.numel() <= SMALL and memory(weight) not in changing:
+        weight_IO = weight_IO.contiguous()
+    return Product(input.view(-1, len(weight_IO)), weight_IO, bias, y.view(-1, len(weight)))
+
+
+def _choice(
+    operation: Operation, input: Tensor, weight: Tensor, *, max_norm: float | None = None, **_: Any
+) -> Call:
+    """Read the arguments of `embedding`."""
+    (y,) = operation.made
+    assert operation.again is not None
+    if max_norm is not None or not input.is_contiguous():
+        return operation.again
+    rows_ND = y.view(-1, weight.shape[1])
+    return partial(torch.index_select, weight, 0, input.view(-1), out=rows_ND)
+
+
+def _sum_with(
+    to_add: dict[int, tuple[Operation, Product]], operation: Operation
+) -> tuple[Operation, Call] | None:
+    """Find the product that a sum is of; give its operation, and a call that does both."""
+    total = operation.made[0]
+    is_sum = getattr(operation.function, "__name__", "") == "add" and not operation.kwargs
+    addends = operation.args if is_sum else ()
+    for one, other in (addends, addends[::-1]) if len(addends) == 2 else ():
+        if id(one) in to_add and one is not other and _are_alike(one, other, total):
+            earlier, product = to_add.pop(id(one))
+            shape = product.y_NO.shape
+            return earlier, product.added_to(other.view(shape), total.view(shape))
+    return None
+
+
+def _are_alike(first: Tensor, *others: Any) -> bool:
+    """Tell whether these are tensors of one form, side by side in memory."""
+    return first.is_contiguous() and all(
+        isinstance(x, Tensor)
+        and (x.shape, x.dtype) == (first.shape, first.dtype)
+        and x.is_contiguous()
+        for x in others
+    )

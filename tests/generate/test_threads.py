@@ -1,0 +1,25 @@
+import pytest
+import torch
+
+from gptlab.generate import threads
+from gptlab.generate.threads import with_threads_for
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.mark.parametrize(("n_products", "expected"), [(threads.FEW - 1, 1), (threads.FEW, 2)])
+def test_small_steps_have_one_thread(n_products, expected):
+    assert with_threads_for(n_products, torch.get_num_threads) == expected
+    assert torch.get_num_threads() == 2
+
+
+def test_a_step_that_fails_gives_the_threads_back():
+    with pytest.raises(ZeroDivisionError):
+        with_threads_for(1, lambda: 1 / 0)
+    assert torch.get_num_threads() == 2
