@@ -75,3 +75,9 @@ def test_windows_read_as_far_as_layers_times_window_less_one_and_no_further(
     found = trial(task, *settings, steps=100).accuracy
     assert found[near] > 0.9
     assert found[far] < 0.25
+
+
+def test_two_layers_learn_the_statistics_of_a_row_and_one_does_not():
+    task = Task.parse("ngrams")
+    assert trial(task, ROTARY, steps=340).way > 0.7
+    assert trial(task, ROTARY, "model.n_layers=1", steps=150).way < 0.5
