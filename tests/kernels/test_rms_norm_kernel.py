@@ -1,4 +1,4 @@
-"""Gradients that are written out, against those that torch derives of the plain formulas."""
+"""The norm whose gradient is written out, against numbers and against torch's."""
 
 import pytest
 import torch
@@ -7,12 +7,6 @@ from torch.autograd import gradcheck
 from torch.nn.functional import rms_norm
 
 from gptlab.kernels.rms_norm import gain_then_round, round_then_gain
-from gptlab.kernels.rotation import (
-    rotate_half,
-    rotate_interleaved,
-    turn_half,
-    turn_interleaved,
-)
 
 EPS = 0.1  # large enough to matter
 
@@ -44,21 +38,3 @@ def test_the_norm_is_torchs(dtype: torch.dtype):
     plain.backward(dy.to(dtype))
     torch.testing.assert_close(x.grad, plain_x.grad)
     torch.testing.assert_close(gain.grad, plain_gain.grad)
-
-
-@pytest.mark.parametrize("d_head", [6, 8])  # all of a head, and a part of it
-@pytest.mark.parametrize(
-    ("rotate", "turn"), [(rotate_half, turn_half), (rotate_interleaved, turn_interleaved)]
-)
-def test_the_rotation_and_its_gradient(rotate, turn, d_head: int):
-    angle_T3 = draw(5, 3).detach()
-    spread = torch.cat([angle_T3, angle_T3], -1)
-    if rotate is rotate_interleaved:
-        spread = angle_T3.repeat_interleave(2, -1)
-    cos_BT1R, sin_BT1R = spread.cos()[None, :, None], spread.sin()[None, :, None]
-    x_BTHE = draw(2, 5, 4, d_head)
-    turned = x_BTHE[..., :6] * cos_BT1R + turn(x_BTHE[..., :6]) * sin_BT1R
-    plain = torch.cat([turned, x_BTHE[..., 6:]], dim=-1)
-    torch.testing.assert_close(rotate(x_BTHE, cos_BT1R, sin_BT1R), plain)
-    torch.testing.assert_close(rotate(x_BTHE.detach(), cos_BT1R, sin_BT1R), plain)
-    assert gradcheck(lambda x: rotate(x, cos_BT1R, sin_BT1R), (x_BTHE,))
