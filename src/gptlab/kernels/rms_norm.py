@@ -17,7 +17,7 @@ from gptlab.kernels.precision import precise
 def gain_then_round(x: Tensor, weight: Tensor | None, eps: float, offset: float) -> Tensor:
     """Multiply by the gain before rounding to x's type (Gemma)."""
     gain = None if weight is None else _gain(weight, offset)
-    if x.is_cpu and x.requires_grad:
+    if x.is_cpu and x.requires_grad and not torch.compiler.is_compiling():
         return RootMeanSquareNorm.apply(x, gain, eps)
     wide = precise(x) if gain is None else x.to(gain.dtype)
     return rms_norm(wide, x.shape[-1:], gain, eps).to(x.dtype)
