@@ -86,7 +86,7 @@ def _into(
     (out,) = made
     for form in _forms(function):
         if _gives(out, form, args, kwargs, {"out": torch.empty_like(out)}):
-            return partial(form, *args, **kwargs, out=out)
+            return partial(form, *args, **kwargs | {"out": out})
     alike = (form for form in _forms(function) if _gives(out, form, args, kwargs))
     call = partial(next(alike, function), *args, **kwargs)
     return lambda: out.copy_(call())
@@ -114,7 +114,7 @@ def _gives(
     out: dict[str, Tensor] | None = None,
 ) -> bool:
     try:
-        result = form(*args, **kwargs, **(out or {}))
+        result = form(*args, **kwargs | (out or {}))
     except Exception:  # of whatever kind: it wants other arguments, or has no `out`
         return False
     return isinstance(result, Tensor) and torch.equal(result, expected)

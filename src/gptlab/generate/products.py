@@ -65,8 +65,9 @@ def lay_out(operations: Sequence[Operation], changing: set[int], result: Tensor)
 def _product(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *, y: Tensor, changing: set[int]
 ) -> Product | None:
-    """Read the arguments of `linear`; None for rows that do not lie side by side."""
-    if not (input.is_contiguous() and y.is_contiguous()):
+    """Read the arguments of `linear`; None for rows that do not lie side by side, or autocast."""
+    given = [x for x in (input, weight, bias) if x is not None]
+    if not (input.is_contiguous() and y.is_contiguous() and {x.dtype for x in given} == {y.dtype}):
         return None
     weight_IO = weight.t()
     if weight.numel() <= SMALL and memory(weight) not in changing:

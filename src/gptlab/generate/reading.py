@@ -17,7 +17,7 @@ from gptlab.generate.threads import with_threads_for
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import GPT
 
-WORTH_RECORDING = 10  # times: recording a step takes as long as it saves in so many
+WORTH_RECORDING = 20  # times: recording a step takes as long as it saves in so many
 MANY = 10**8  # products: recording larger readings saves little, and keeps all that they compute
 BLOCK = 512  # positions by which the caches of a single text grow, all of which are read
 SMALLEST_BLOCK = 64
@@ -151,9 +151,8 @@ class Reader:
     def _step(self) -> Tensor:
         """Read the newest token of every text; of a text to be read anew it means nothing."""
         n_products = self.n_weights * len(self.rows)
-        return with_threads_for(
-            n_products, lambda: self._do("token", self._step_in_place, self.n_left)
-        )
+        n_times = min(self.n_left, self.capacity - max(self.lengths) + 1)  # then caches grow
+        return with_threads_for(n_products, lambda: self._do("token", self._step_in_place, n_times))
 
     def _do(self, name: str, step: Callable[[], Tensor], n_times: int) -> Tensor:
         """Do a step as it was recorded, or record it if it will come often enough."""

@@ -44,8 +44,11 @@ SIZED_BY_CONTENTS = {
 }
 
 
+MOST_BYTES = 2**27  # of results, which a recorded step holds all at once
+
+
 class NotRepeatable(Exception):
-    """What a step does depends on the contents of tensors."""
+    """What a step does depends on the contents of tensors, or takes too much memory."""
 
 
 def record(
@@ -75,6 +78,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[Operation] = []
+        self.sizes: dict[int, int] = {}  # of what was made, in bytes
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -87,9 +91,17 @@ class _Recorder(TorchFunctionMode):
         made = [args[0]] if name == "__setitem__" else tensors_in(result)
         if made:
             self.operations.append(note(func, args, kwargs, made))
+            self._weigh(self.operations[-1])
         elif name not in ABOUT_SHAPES and name != "__get__":
             raise NotRepeatable(name)
         return result
+
+    def _weigh(self, operation: Operation) -> None:
+        for x in operation.made:
+            if memory(x) not in operation.reads:
+                self.sizes[memory(x)] = x.untyped_storage().nbytes()
+        if sum(self.sizes.values()) > MOST_BYTES:
+            raise NotRepeatable("memory")
 
 
 def _is_sized_by_contents(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -117,7 +117,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
         say(f"dropped {dropped} damaged lines of {run.path / 'metrics.jsonl'}")
     if recipe != written:
         run.write_config(recipe.to_yaml())
-    if (known := continued(then, now, session.step)) != then:
+    if not session.is_over() and (known := continued(then, now, session.step)) != then:
         run.write_environment(known)
     return _compiled(_recorded(session, say), kernels, say)
 
