@@ -21,7 +21,7 @@ from gptlab.compare.reading import metrics_of
 from gptlab.compare.results import Results
 from gptlab.compare.runner import Stopped
 from gptlab.compare.study import Study
-from gptlab.compare.texts import read_again
+from gptlab.compare.texts import text_of
 from gptlab.probes.grid import rank, with_rate
 from gptlab.probes.learning import Training, learn
 from gptlab.probes.sizing import model_for
@@ -69,7 +69,7 @@ def forbid_computing(monkeypatch: pytest.MonkeyPatch) -> None:
 def beyond_by_hand(run: RunFolder, factor: int) -> float:
     """Predict token after token beyond the context, from the start of its window on."""
     recipe = Recipe.parse(run.config_tree())
-    corpus, model = read_again(recipe), load(run.path).model
+    corpus, model = text_of(run), load(run.path).model
     T, tokens = recipe.model.context_length, np.asarray(corpus.val).astype(np.int64)
     nats = []
     for start in range(0, len(tokens) - factor * T, (factor - 1) * T):

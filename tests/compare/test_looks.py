@@ -31,7 +31,10 @@ def test_other_results_are_another_look_and_the_same_are_the_same(tmp_path):
     assert take(looks, first(BASE, 2), first(NEW, 2)) == Look(1, 3)
     assert take(looks, new={**NEW, 2: 2.0}).number == 3  # run again, to another end
     assert take(looks, more=NEW).number == 4  # a variant that was thought of later
-    assert looks.take("val_loss", "", "base", {"base": BASE, "new": NEW}).number == 1
+    assert looks.take("val_loss", "", "base", {"base": BASE, "new": NEW}).number == 2
+    others = {"base": BASE, "new": {**NEW, 1: 2.5}}  # of a metric that was seen, they are new
+    assert looks.take("val_loss", "", "base", others).number == 3
+    assert looks.take("val_loss", "", "base", {**others, "new": {**NEW, 1: 3}}).number == 5
     assert looks.take("bpb", "small", "base", {"base": BASE, "new": NEW}).number == 1
 
 
@@ -41,6 +44,14 @@ def test_without_a_second_run_there_is_nothing_to_count():
     assert take(looks, BASE, {}) == Look(1, 1)
     assert take(looks, BASE, first(NEW, 1), other=NEW) == Look(1, 2)
     assert looks.looks[0].seeds == {"base": [0, 1, 2], "other": [0, 1, 2]}
+    assert take(looks, {0: 2.0, 2: 2.1}, {0: 1.9, 2: 2.0}).left_out == {"base": [1]}
+
+
+def test_seeds_that_were_chosen_one_by_one_are_named():
+    looks = Looks()
+    for seed in BASE:
+        take(looks, {seed: BASE[seed]}, {seed: NEW[seed]})
+    assert take(looks, first(BASE, 2), first(NEW, 2)) == Look(1, 2, {"base": [2], "new": [2]})
 
 
 def test_seeds_that_are_left_out_after_a_look_are_named():
@@ -51,8 +62,8 @@ def test_seeds_that_are_left_out_after_a_look_are_named():
 
 
 def test_a_damaged_file_is_said_in_a_line(tmp_path):
-    (tmp_path / "looks.json").write_text('{"looks": [{"metric": 1}]}')
-    with pytest.raises(ValueError, match=r"looks\.json: looks: 0: metric: Input should") as caught:
+    (tmp_path / "looks.json").write_text('{"looks": [{"scale": 1}]}')
+    with pytest.raises(ValueError, match=r"looks\.json: looks: 0: scale: Input should") as caught:
         Looks.load(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -221,3 +221,8 @@ def test_keys_and_values_of_a_row_of_mqar_are_its_own():
 def test_settings_that_leave_no_room_are_refused(settings: dict, message: str):
     with pytest.raises(ValueError, match=message):
         Task.parse(settings).conditions()
+
+
+def test_ngrams_too_short_to_learn_from_are_refused():
+    with pytest.raises(ValueError, match=r"ngrams\.length=4 is too short: .* 6\d%"):
+        Task.parse({"type": "ngrams", "symbols": 2, "length": 4, "orders": [1]}).conditions()

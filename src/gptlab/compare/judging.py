@@ -24,8 +24,7 @@ def judged(results: Results, noise: Mapping[str, NoiseFloor], looks: Looks) -> R
         for scale in results.scales:
             arms, floor = arms_by_value(results, metric.name, scale), noise.get(scale)
             refused = _refused(results, metric, scale)
-            tested = {name: arm for name, arm in arms.items() if name not in refused}
-            look = looks.take(metric.name, scale, results.base, tested)
+            look = looks.take(metric.name, scale, results.base, arms)
             notes += _left_out(look, results.confidence)
             at_sizes.append(with_margin(metric, arms[results.base], floor))
             comparisons += compare(

@@ -34,7 +34,7 @@ def share(look: int) -> float:
 
 @dataclass(frozen=True)
 class Look:
-    """`number`: of the looks at one metric and size. `following`: of the one at further seeds.
+    """`number`: of the looks at one size. `following`: of the one at further seeds.
 
     `left_out`: by arm, seeds that an earlier look had and this one has not.
     """
@@ -48,18 +48,28 @@ ONLY = Look()  # of results that are judged once
 
 
 class Seen(Plain):
-    """What was judged at once: the seeds of every arm, and a hash of all their values."""
+    """Runs that were looked at: the seeds of every arm, and by metric a hash of their values."""
 
-    metric: str
     scale: str
     seeds: dict[str, list[int]]
-    sha256: str
+    sha256: dict[str, str]
+
+    def is_at(self, other: "Seen") -> bool:
+        """Tell whether both are of the same runs: no metric that both have says otherwise."""
+        both = self.sha256.keys() & other.sha256.keys()
+        alike = all(self.sha256[metric] == other.sha256[metric] for metric in both)
+        return alike and (self.scale, self.seeds) == (other.scale, other.seeds)
 
 
 class Looks(Plain):
-    """All looks at a study, in their order: `looks.json` in its folder."""
+    """All looks at a study, in their order: `looks.json` in its folder.
+
+    Several metrics of the same runs are one look: most of them say the same in other words.
+    `shown`: results that could not be tested, of which seeds might be chosen all the same.
+    """
 
     looks: list[Seen] = Field(default_factory=list)
+    shown: list[Seen] = Field(default_factory=list)
 
     @classmethod
     def load(cls, folder: Path) -> "Looks":
@@ -75,25 +85,22 @@ class Looks(Plain):
 
         Where no arm has two runs beside a base of two, nothing is tested, and it is no look yet.
         """
-        past = self._at(metric, scale)
+        past = _at(scale, self.looks)
         tested = {name: arm for name, arm in arms.items() if len(arm) >= FEWEST}
         if base not in tested or len(tested) < 2:
+            _note(self.shown, _seen(metric, scale, arms))
             return Look(len(past) + 1, len(past) + 1)
-        seen = _seen(metric, scale, tested)
-        if seen not in past:
-            past.append(seen)
-            self.looks.append(seen)
+        seen = _note(self.looks, _seen(metric, scale, tested))
+        past = _at(scale, self.looks)
         number = past.index(seen) + 1
-        return Look(number, len(past) + 1, _left_out(past[: number - 1], seen))
+        before = [*past[: number - 1], *_at(scale, self.shown)]
+        return Look(number, len(past) + 1, _left_out(before, seen))
 
-    def planned(self, metric: str, scale: str, arms: Sequence[str], seeds: Sequence[int]) -> int:
+    def planned(self, scale: str, arms: Sequence[str], seeds: Sequence[int]) -> int:
         """Tell the number of the look that a study of these seeds will have."""
-        past = [seen.seeds for seen in self._at(metric, scale)]
+        past = [seen.seeds for seen in _at(scale, self.looks)]
         asked = {name: sorted(seeds) for name in arms}
         return (past.index(asked) if asked in past else len(past)) + 1
-
-    def _at(self, metric: str, scale: str) -> list[Seen]:
-        return [seen for seen in self.looks if (seen.metric, seen.scale) == (metric, scale)]
 
     @classmethod
     def _parse(cls, content: bytes) -> "Looks":
@@ -105,14 +112,25 @@ class Looks(Plain):
             raise ValueError(f"{place}{problem['msg']}") from None
 
 
+def _at(scale: str, seen: Sequence[Seen]) -> list[Seen]:
+    return [each for each in seen if each.scale == scale]
+
+
+def _note(known: list[Seen], new: Seen) -> Seen:
+    """Add what is new to what is known; give where it stands now."""
+    for each in known:
+        if each.is_at(new):
+            each.sha256.update(new.sha256)
+            return each
+    known.append(new)
+    return new
+
+
 def _seen(metric: str, scale: str, arms: Mapping[str, Arm]) -> Seen:
     values = {name: sorted(arm.items()) for name, arm in sorted(arms.items())}
-    return Seen(
-        metric=metric,
-        scale=scale,
-        seeds={name: sorted(arm) for name, arm in arms.items()},
-        sha256=sha256(json.dumps(values).encode()).hexdigest(),
-    )
+    digest = sha256(json.dumps(values).encode()).hexdigest()
+    seeds = {name: sorted(arm) for name, arm in arms.items()}
+    return Seen(scale=scale, seeds=seeds, sha256={metric: digest})
 
 
 def _left_out(before: Sequence[Seen], now: Seen) -> dict[str, list[int]]:

@@ -83,7 +83,7 @@ def _look(study: Study, arms: Sequence[Arm], how: How) -> int:
     """Number the look that the study's results will be, by the first metric."""
     scale = arms[0].scale
     names = [arm.name for arm in arms if arm.scale == scale]
-    return Looks.load(how.folder(study)).planned(study.metrics[0].label, scale, names, study.seeds)
+    return Looks.load(how.folder(study)).planned(scale, names, study.seeds)
 
 
 def _resolves(study: Study, arms: Sequence[Arm], how: How, look: int) -> dict[str, float | None]:

@@ -1,5 +1,7 @@
 """A comparison as a sentence that begins with its verdict and needs nothing beside it."""
 
+from gptlab.compare.needed import MOST_REPEATS
+from gptlab.compare.power import MOST_SEEDS
 from gptlab.compare.results import Comparison, Metric
 from gptlab.compare.words import amount, change, p_value, percent, size
 
@@ -31,9 +33,15 @@ def _not_resolved(metric: Metric, found: Comparison) -> str:
         return f"not resolved: what is better by ranks fails more often ({_lost(metric, found)})"
     if found.method == "ranks" and found.p == 1 and found.more_seeds is None:
         return f"not resolved: as good as each other run by run ({_change(metric, found)})"
-    k = "more than 10,000" if found.more_seeds is None else f"about {found.more_seeds:,}"
+    k = f"about {found.more_seeds:,}" if found.more_seeds else _at_least(found)
     evidence = f"{_change(metric, found)}; {_evidence(metric, found)}"
     return f"not resolved: {k} more seeds needed ({evidence})"
+
+
+def _at_least(found: Comparison) -> str:
+    """Say how many seeds would not do: of ranks, no more than so many were tried."""
+    most = (MOST_REPEATS - 1) * min(found.n_variant, found.n_base)
+    return f"more than {most if found.method == 'ranks' else MOST_SEEDS:,}"
 
 
 def _change(metric: Metric, found: Comparison) -> str:

@@ -1,6 +1,7 @@
 """A study: a question about variants of a recipe, asked before anything is run."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -62,6 +63,12 @@ class Tuning(Config):
         if lr is not None and len(set(lr)) < 2:
             raise ValueError("two learning rates at least are needed to choose one")
         return lr
+
+    @property
+    def step(self) -> float:
+        """The factor from a learning rate to the next: of several, the least."""
+        values = self.values(1.0)
+        return min(high / low for low, high in pairwise(values))
 
     def values(self, own: float) -> list[float]:
         """Give the learning rates, lowest first; `own` is the arm's."""

@@ -6,6 +6,7 @@ from functools import cache
 from gptlab.config import Config
 from gptlab.data.corpus import Corpus, check_lengths
 from gptlab.data.sources import Data
+from gptlab.runs.folder import RunFolder
 from gptlab.tokenizer import Encoder, Tokenizer
 from gptlab.train.recipe import Recipe
 
@@ -27,6 +28,7 @@ def opened(recipe: Recipe) -> tuple[Recipe, Facts]:
     recipe.check()
     encoder, corpus = _read(_What(data=recipe.data, tokenizer=recipe.tokenizer).to_yaml())
     check_lengths(corpus, recipe.data, recipe.model.context_length)
+    _texts[corpus.fingerprint, encoder.fingerprint()] = corpus
     facts = Facts(
         corpus.fingerprint,
         encoder.fingerprint(),
@@ -37,9 +39,19 @@ def opened(recipe: Recipe) -> tuple[Recipe, Facts]:
     return recipe.with_vocab_size(encoder.vocab_size), facts
 
 
-def read_again(recipe: Recipe) -> Corpus:
-    """Give a run's text, by its recipe as it stands in its folder."""
-    return _read(_What(data=recipe.data, tokenizer=recipe.tokenizer).to_yaml())[1]
+def text_of(run: RunFolder) -> Corpus:
+    """Give the text that a run was made with, by its hashes, wherever it lies now.
+
+    Raises ValueError if it is none that was opened.
+    """
+    known = run.environment()
+    text = _texts.get((known["data_sha256"], known["tokenizer_sha256"]))
+    if text is None:
+        raise ValueError(f"the text of {run.path} is not the one that this study reads")
+    return text
+
+
+_texts: dict[tuple[str, str], Corpus] = {}  # by the hashes of text and tokenizer
 
 
 class _What(Config):

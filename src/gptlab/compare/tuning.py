@@ -46,7 +46,7 @@ def tune(
     grids = _grids(tuning, arms)
     tuned = _try(study, arms, grids, root, finish)
     for _ in range(tuning.extensions):
-        wider = _wider(grids, tuned)
+        wider = _wider(tuning, grids, tuned)
         if wider == grids:
             break
         grids = wider
@@ -100,16 +100,16 @@ def _jobs(study: Study, arms: Sequence[Arm], grids: list[list[float]]) -> list[J
     ]
 
 
-def _wider(grids: list[list[float]], tuned: Sequence[Tuned]) -> list[list[float]]:
+def _wider(tuning: Tuning, grids: list[list[float]], tuned: Sequence[Tuned]) -> list[list[float]]:
     """Give all arms of a size a value more at the end where one of them was best."""
     pairs = list(zip(grids, tuned, strict=True))
     low = {each.arm.scale for grid, each in pairs if each.curve.chosen == grid[0]}
     high = {each.arm.scale for grid, each in pairs if each.curve.chosen == grid[-1]}
     return [
         [
-            *([grid[0] ** 2 / grid[1]] if each.arm.scale in low else []),
+            *([grid[0] / tuning.step] if each.arm.scale in low else []),
             *grid,
-            *([grid[-1] ** 2 / grid[-2]] if each.arm.scale in high else []),
+            *([grid[-1] * tuning.step] if each.arm.scale in high else []),
         ]
         for grid, each in pairs
     ]

@@ -151,7 +151,9 @@ class Reader:
     def _step(self) -> Tensor:
         """Read the newest token of every text; of a text to be read anew it means nothing."""
         n_products = self.n_weights * len(self.rows)
-        n_times = min(self.n_left, self.capacity - max(self.lengths) + 1)  # then caches grow
+        n_times = self.n_left
+        if self.capacity < self.longest:  # caches grow, and that needs another recording
+            n_times = min(n_times, self.capacity - max(self.lengths) + 1)
         return with_threads_for(n_products, lambda: self._do("token", self._step_in_place, n_times))
 
     def _do(self, name: str, step: Callable[[], Tensor], n_times: int) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from gptlab.compare.metrics._kept import Hear, Kept
-from gptlab.compare.texts import Facts, read_again
+from gptlab.compare.texts import Facts, text_of
 from gptlab.evaluate.validation import bits_per_byte
 from gptlab.files import digest
 from gptlab.generate import load
@@ -44,11 +44,17 @@ class LossBeyond(Kept):
             )
 
     def follows_from(self, run: RunFolder) -> dict[str, str]:
-        return {"checkpoint": digest(run.checkpoints / folder_name(_last(run)) / MANIFEST)}
+        manifest = run.checkpoints / folder_name(_last(run)) / MANIFEST
+        if not manifest.exists():
+            raise ValueError(
+                f"{self.label}: {run.path} has lost the checkpoint of its end; remove that folder, "
+                "and the run is made again"
+            )
+        return {"checkpoint": digest(manifest)}
 
     def compute(self, run: RunFolder, hear: Hear) -> float | None:
         gpt = load(run.path, str(_last(run))).model
-        corpus = read_again(Recipe.parse(run.config_tree()))
+        corpus = text_of(run)
         tokens = np.asarray(corpus.val)
         loss = loss_beyond(gpt, tokens, self.factor, hear)
         return None if loss is None else bits_per_byte(loss, len(tokens) - 1, corpus.val_bytes)

@@ -38,7 +38,8 @@ def forest(results: Results, metric: Metric) -> Picture | None:
     grey = f" Grey: too small to matter, {', '.join(margins)}." if margins else ""
     caption = (
         f"Large dots are means, small ones single seeds. Thick bars: {lines[0].confidence:.0%} "
-        f"interval of each line by itself; thin ones, which decide, hold for all at once.{grey}"
+        "interval of each line by itself; thin ones, which decide what is `no difference`, hold "
+        f"for all at once.{grey}"
     )
     return Picture(f"forest-{metric.name}", f"Difference in {metric.title}", caption, figure)
 

@@ -118,7 +118,9 @@ def _difference(found: Comparison, metric: Metric) -> list[str]:
         "–" if found.noise_ratio is None else f"{signed(found.noise_ratio, 1.0)} sd",
         "–"
         if found.p_adjusted is None
-        else p_value(found.p_adjusted).removeprefix("p ").removeprefix("= "),
+        else p_value(found.p_adjusted, min(found.alpha, 0.001))
+        .removeprefix("p ")
+        .removeprefix("= "),
         _seeds(found),
         f"{VERDICTS[found.verdict][1]} {_short(found, metric)}",
     ]
@@ -136,6 +138,10 @@ def _short(found: Comparison, metric: Metric) -> str:
     if found.verdict == "not resolved" and found.more_seeds:
         return f"not resolved: about {found.more_seeds:,} more seeds needed"
     return found.verdict
+
+
+def _p(p: float, alpha: float) -> str:
+    return p_value(p, min(alpha, 0.001)).removeprefix("p ").removeprefix("= ")
 
 
 def _seeds(found: Comparison) -> str:

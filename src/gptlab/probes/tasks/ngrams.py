@@ -20,6 +20,7 @@ from gptlab.data.batching import Batch
 from gptlab.probes.draw import Draw
 from gptlab.probes.tasks import Condition, Task
 
+LEAST_TO_LEARN = 0.05  # between chance and ceiling
 COUNTED_ROWS = 4096  # for chance and ceiling, which are then right by 0.002 or so
 
 
@@ -46,12 +47,16 @@ class NGrams(Task):
                     f"{self.symbols**order} contexts, and half of ngrams.length={self.length} is "
                     "too short to see them all"
                 )
-        return [
-            Condition(
-                f"order {order}", order, *_chance_and_ceiling(self.symbols, self.length, order)
+        return [self._condition(order) for order in self.orders]
+
+    def _condition(self, order: int) -> Condition:
+        chance, ceiling = _chance_and_ceiling(self.symbols, self.length, order)
+        if ceiling < chance + LEAST_TO_LEARN:
+            raise ValueError(
+                f"ngrams.length={self.length} is too short: who counts what follows is right in "
+                f"{ceiling:.0%}, who counts tokens in {chance:.0%}"
             )
-            for order in self.orders
-        ]
+        return Condition(f"order {order}", order, chance, ceiling)
 
     def rows(self, N: int, draw: Draw, what: int) -> Batch:
         symbols_NT = self.chains(N, draw, what)
