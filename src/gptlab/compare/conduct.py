@@ -50,6 +50,7 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     """Run what has not been run yet, and write results.json. Raises Stopped after a signal."""
     folder = how.folder(study)
     refuse_another(study, folder)
+    Looks.load(folder)  # what cannot be read is said before anything is run
     arms = arms_for(study, how, say, keep=not how.report_only)
     runner = Runner(how.root, folder, say, how.jobs, how.ray)
     if not how.report_only:
@@ -86,8 +87,9 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         _keep(study, folder)
     notes += _notes_on_arms(study, arms)
     conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, failed, notes)
-    looks = Looks.load(folder)
-    results = judged(collect(conducted, draw), noise_of(arms, how), looks)
+    collected, floors = collect(conducted, draw), noise_of(arms, how)
+    looks = Looks.load(folder)  # only now: another process may have had a look since
+    results = judged(collected, floors, looks)
     looks.save(folder)  # first: what is shown has been counted
     results.save(folder / RESULTS)
     return results
