@@ -22,7 +22,7 @@ from gptlab.compare.runner import Runner
 from gptlab.compare.study import NOISE, Study
 from gptlab.compare.timing import timed
 from gptlab.compare.tuning import Tuned, tune
-from gptlab.runs.folder import MAX_JSON_BYTES
+from gptlab.runs.folder import MAX_JSON_BYTES, RunFolder
 from gptlab.train.session import Say
 
 RESULTS, STUDY, TEXT = "results.json", "study.yaml", "text.json"
@@ -76,7 +76,7 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
         tuned = tune(study, study.tune, arms, how.root, finish)
         arms = [each.arm for each in tuned]
     jobs = report_jobs(study, arms)
-    failed, notes = runner.failed, _notes_on_time(study, how)
+    failed, notes = runner.failed, list[str]()
     if how.report_only:
         everything = [*jobs, *(job for each in tuned for job in each.jobs)]
         failed = _failed_before(everything, how.root, folder)
@@ -87,7 +87,7 @@ def conduct(study: Study, how: How, draw: Draw, say: Say) -> Results:
     measured(jobs, study.metrics)
     if how.report_only:
         _keep(study, arms, folder)
-    notes += _notes_on_arms(study, arms)
+    notes += [*_notes_on_time(study, jobs, how.root), *_notes_on_arms(study, arms)]
     conducted = Conducted(study, how.root, folder, how.command, arms, jobs, tuned, failed, notes)
     collected, floors = collect(conducted, draw), noise_of(arms, how)
     looks = Looks.load(folder)  # only now: another process may have had a look since
@@ -129,11 +129,24 @@ def total_flops(jobs: Sequence[Job]) -> float:
     return sum(counts_of(job.recipe).training_flops for job in jobs)
 
 
-def _notes_on_time(study: Study, how: How) -> list[str]:
+def _notes_on_time(study: Study, jobs: Sequence[Job], root: Path) -> list[str]:
+    """Say of how many runs the time was taken beside others, whatever is asked for by now."""
     names = [metric.label for metric in study.metrics if metric.depends_on_time]
-    if not names or how.jobs == 1:
+    runs = [RunFolder(job.folder(root)) for job in jobs if names]
+    beside = sum(_shared_the_machine(run) for run in runs)
+    if not beside:
         return []
-    return [f"{', '.join(names)}: runs were timed beside each other; --jobs 1 times them alone"]
+    return [
+        f"{', '.join(names)}: {beside} of {len(jobs)} runs were timed beside others; remove their "
+        "folders and use --jobs 1 to time them alone"
+    ]
+
+
+def _shared_the_machine(run: RunFolder) -> bool:
+    """Tell whether a run, or a part of it, had only its share of the cores."""
+    known = run.environment()
+    places = [each["machine"] for each in (known, *known.get("continued", [])) if "machine" in each]
+    return any(place["torch"]["threads"] < place["cores"]["usable"] for place in places)
 
 
 def _keep(study: Study, arms: Sequence[Arm], folder: Path) -> None:
