@@ -52,6 +52,24 @@ def test_a_study_goes_on_with_as_many_threads(
         assert threads == {lost: 2}  # not the eight that nobody uses
 
 
+def test_that_runs_were_timed_beside_others_is_told_by_the_runs(
+    study: MakeStudy, run: Conduct, how: How, threads: dict[str, int], monkeypatch: Any
+):
+    asked = study(seeds=(0,), metrics=("bits_per_byte", "tokens_per_second"))
+    note = (
+        "tokens_per_second: 3 of 3 runs were timed beside others; remove their folders and use "
+        "--jobs 1 to time them alone"
+    )
+    assert note in run(asked, replace(how, jobs=3)).notes
+    assert note in run(asked).notes  # with --jobs 1, but nothing is timed again
+    assert note not in run(study(seeds=(0,))).notes
+    files.remove(how.root)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
+    run(asked)
+    notes = run(asked, replace(how, jobs=None, report_only=True)).notes
+    assert not any("beside" in each for each in notes)
+
+
 def test_memory_that_is_free_decides_on_runs_and_not_on_threads(
     study: MakeStudy, how: How, monkeypatch: pytest.MonkeyPatch
 ):

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 from studies import Conduct, MakeStudy
 
+from gptlab.compare import conduct
 from gptlab.compare.conduct import How
 from gptlab.compare.looks import Look, Looks, share
 
@@ -83,6 +84,33 @@ def test_a_study_counts_its_looks(study: MakeStudy, run: Conduct, how: How):
     fewer = run(study(seeds=(1, 2, 3)))
     assert {x.look for x in fewer.comparisons} == {3}
     assert "base: seed 0 was judged before and is left out; choosing among" in " ".join(fewer.notes)
+
+
+def test_a_look_of_another_process_is_not_lost(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    """While one of them reads its runs, the other judges more seeds."""
+    collect = conduct.collect
+
+    def late(*arguments):
+        monkeypatch.setattr(conduct, "collect", collect)
+        run(study(seeds=(0, 1, 2)))
+        return collect(*arguments)
+
+    monkeypatch.setattr(conduct, "collect", late)
+    assert {x.look for x in run(study()).comparisons} == {2}
+    looks = Looks.load(how.folder(study())).looks
+    assert [seen.seeds["base"] for seen in looks] == [[0, 1, 2], [0, 1]]
+
+
+def test_looks_that_cannot_be_read_are_said_before_anything_is_run(
+    study: MakeStudy, run: Conduct, how: How
+):
+    how.folder(study()).mkdir(parents=True)
+    (how.folder(study()) / "looks.json").write_text("{")
+    with pytest.raises(ValueError, match=r"looks\.json"):
+        run(study())
+    assert not how.root.exists()
 
 
 def test_the_study_goes_on_after_one_seed_as_if_for_the_first_time(study: MakeStudy, run: Conduct):

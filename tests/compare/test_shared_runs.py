@@ -1,9 +1,10 @@
 """A run that another process is at: it is waited for, and taken over if that one dies."""
 
 import os
+import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -132,3 +133,39 @@ def test_what_was_sealed_while_waiting_is_not_touched(study: MakeStudy, run: Con
     task = Task(str(folder.path.parent), folder.name, "", 1, 1.0)
     assert perform(task, lambda text: None).how == noted(folder) == "done"
     assert before == {file: file.stat().st_mtime_ns for file in folder.path.glob("*.json*")}
+
+
+def test_a_run_that_another_study_began_under_another_name_is_not_done_twice(
+    study: MakeStudy, run: Conduct, how: How, steps: list[object], monkeypatch: pytest.MonkeyPatch
+):
+    """While a run waits its turn, it appears as the base of a study of another base."""
+    asked = study(seeds=(0,), variants={"rope": "model.positions=rotary"})
+    rms = {"rms": "model.norm=rms_norm"}
+    theirs = study("model.positions=rotary", name="theirs", seeds=(0,), variants=rms)
+    perform = jobs.perform
+
+    def late(task: Task, say: Callable[[str], None]) -> jobs.Ended:
+        if task.name.startswith("rope-"):
+            monkeypatch.setattr(jobs, "perform", perform)
+            run(theirs)
+            steps.clear()
+        return perform(task, say)
+
+    monkeypatch.setattr(jobs, "perform", late)
+    results = run(asked)
+    assert {each.variant: each.state for each in results.runs} == {"base": "done", "rope": "done"}
+    assert not steps
+    assert not list(how.root.glob("rope-*"))
+
+
+def test_of_two_folders_of_a_run_the_one_that_has_ended_is_read(
+    study: MakeStudy, run: Conduct, how: How, steps: list[object]
+):
+    whole = run(study(seeds=(0,)))
+    (done,) = how.root.glob("base-*")
+    unfinished = done.with_name(done.name.replace("base", "a"))
+    shutil.copytree(done, unfinished)
+    (unfinished / "sealed.json").unlink()
+    steps.clear()
+    assert run(study(seeds=(0,))) == whole
+    assert not steps

@@ -268,6 +268,25 @@ def test_another_question_does_not_take_the_place_of_results(
     assert len(run(study(seeds=(0,), metrics=("val_loss",), variants=more)).runs) == 4
 
 
+def test_another_text_does_not_take_the_place_of_results(
+    study: MakeStudy, run: Conduct, how: How, text_file: Path, tmp_path: Path
+):
+    moved, other = tmp_path / "moved.txt", tmp_path / "other.txt"
+    moved.write_bytes(text_file.read_bytes())
+    other.write_bytes(text_file.read_bytes()[::-1])
+    kept = run(study(seeds=(0,)))
+    for do in (run, lambda asked: plan(asked, how, print)):
+        with pytest.raises(ValueError, match="a study of another text: give this one a") as found:
+            do(study(f"data.path={other}", seeds=(0,)))
+        assert "\n" not in str(found.value)
+    assert Results.load(how.folder(study()) / "results.json") == kept
+    assert len(run(study(f"data.path={moved}", seeds=(0, 1))).runs) == 6
+    file = how.folder(study()) / "text.json"
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"text\.json.*--name NAME, or remove"):
+        run(study(seeds=(0,)))
+
+
 def test_a_report_of_nothing_replaces_no_results(study: MakeStudy, run: Conduct, how: How):
     kept = run(study(seeds=(0,)))
     report, folder = How(how.root, how.studies, report_only=True), how.folder(study())

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from gptlab.compare.arms import Arm
-from gptlab.compare.identity import LENGTH, identity, noted, seal, sealed
+from gptlab.compare.identity import LENGTH, SEAL, identity, noted, seal, sealed
 from gptlab.runs.folder import MAX_NAME, RunFolder, Taken
 from gptlab.train.opening import begin, reopen
 from gptlab.train.recipe import Recipe
@@ -46,9 +46,8 @@ class Job:
     def folder(self, root: Path) -> Path:
         """Find the run's folder, whatever a study called it; a new one is named by this job."""
         ending = f"-{self.identity[:LENGTH]}"
-        found = sorted(path for path in root.glob(f"*{ending}") if path.is_dir())
         name = f"{self.arm.name.replace('+', '.')}-s{self.seed}"
-        return found[0] if found else root / (name[: MAX_NAME - len(ending)] + ending)
+        return located(root, name[: MAX_NAME - len(ending)] + ending)
 
     def state(self, root: Path) -> State:
         """Tell how far it is. Raises ValueError for a folder that was changed by hand."""
@@ -56,6 +55,15 @@ class Job:
         if not path.exists():
             return "new"
         return sealed(RunFolder.open(path), self.identity, self.recipe) or "started"
+
+
+def located(root: Path, name: str) -> Path:
+    """Find the run whose identity ends this name, whatever it is called; one that has ended first.
+
+    What another study began in the meantime may have another name.
+    """
+    found = [path for path in root.glob(f"*{name[-LENGTH - 1 :]}") if path.is_dir()]
+    return min(found, key=lambda path: (not (path / SEAL).exists(), path), default=root / name)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ Executor = Callable[[deque[Task], Stop], Iterator[Ended | None]]
 
 def perform(task: Task, say: Say) -> Ended:
     """Run a task to its end, or go on with it; what goes wrong is said, not raised."""
-    path, before = Path(task.root) / task.name, torch.get_num_threads()
+    path, before = located(Path(task.root), task.name), torch.get_num_threads()
     try:
         torch.set_num_threads(task.threads)
         begun = None if path.exists() else _begun(task, say)

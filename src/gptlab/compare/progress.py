@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from gptlab.compare.jobs import Ended, Task
+from gptlab.compare.jobs import Ended, Task, located
 from gptlab.plain_yaml import load_yaml
 from gptlab.runs.folder import RunFolder
 from gptlab.train.display import PLAIN_SECONDS, Display, duration
@@ -53,7 +53,7 @@ class Progress:
         """Tell how much of a run is done, by the last line of its metrics."""
         if name in self.over:
             return 1.0
-        return min(1.0, last_step(self.root / name) / self.steps[name])
+        return min(1.0, last_step(located(self.root, name)) / self.steps[name])
 
     def tick(self) -> None:
         """Show where the runs are."""
@@ -68,7 +68,7 @@ class Progress:
         """Say that a run has ended, and how."""
         name = ended.task.name
         self.over.add(name)
-        last = RunFolder(self.root / name).evaluations()[-1:]
+        last = RunFolder(located(self.root, name)).evaluations()[-1:]
         found = [f"{line['bits_per_byte']:.4f} bits/byte" for line in last]
         how = "diverged" if ended.how == "diverged" else (found or ["done"])[0]
         self.display.say(

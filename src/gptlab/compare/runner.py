@@ -8,7 +8,7 @@ from pathlib import Path
 from gptlab import machine
 from gptlab.compare import failures, gpus
 from gptlab.compare.budget import counts_of
-from gptlab.compare.jobs import RETRIES, Ended, Executor, Job, Task, in_this_process
+from gptlab.compare.jobs import RETRIES, Ended, Executor, Job, Task, in_this_process, located
 from gptlab.compare.on_ray import OnRay
 from gptlab.compare.progress import Progress
 from gptlab.compare.workers import Processes
@@ -124,10 +124,12 @@ class Runner:
                 progress.ended(ended)
 
     def _fail(self, ended: Ended, tasks: deque[Task], progress: Progress) -> None:
-        task, failure = ended.task, failures.keep(ended, self.folder)
+        task = ended.task
+        name = located(self.root, task.name).name  # that is what a report looks for
+        failure = failures.keep(replace(ended, task=replace(task, name=name)), self.folder)
         again = task.attempt <= RETRIES
         progress.failed(ended, again)
         if again:
             tasks.append(replace(task, attempt=task.attempt + 1))
         else:
-            self.failed[task.name] = failure.text
+            self.failed[name] = failure.text
