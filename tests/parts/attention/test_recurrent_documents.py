@@ -135,7 +135,7 @@ def logits_of_a_random_text(gpt: GPT, use_cache: bool) -> Tensor:
     seen, generator = [], torch.Generator().manual_seed(0)
 
     def sample(logits_NV: Tensor) -> Tensor:
-        seen.append(logits_NV)
+        seen.append(logits_NV.clone())  # the next step writes over them
         return torch.randint(31, (2,), generator=generator)
 
     prompts = [text(20).tolist(), text(3).tolist()]
