@@ -1,7 +1,7 @@
 """Does nGPT need fewer steps than a pre-norm model, with and without norms on queries and keys?
 
-All have RoPE and SwiGLU, the same matrices and the same tokens, and find their learning rates in the
-same way. nGPT trains without weight decay and warm-up, as its paper does (arXiv:2410.01131).
+All have RoPE and SwiGLU, the same matrices and the same tokens, and find their learning rates in
+the same way. nGPT trains without weight decay and warm-up, as its paper does (arXiv:2410.01131).
 """
 
 from gptlab.compare.metrics.bits_per_byte import BitsPerByte

@@ -7,9 +7,7 @@ from torch import Tensor
 from torch._C import _nn  # pyright: ignore[reportAttributeAccessIssue]
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-FEW = (
-    2**14
-)  # numbers, up to which oneDNN's form, torch's choice on a CPU, takes up to 5 times as long
+FEW = 2**14  # numbers, up to which oneDNN's form, torch's choice on a CPU, takes 5 times as long
 
 
 def exact_gelu(x: Tensor, *, out: Tensor | None = None) -> Tensor:

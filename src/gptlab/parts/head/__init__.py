@@ -49,9 +49,8 @@ class LogitHead(nn.Module, ABC):
 
     def forward(self, x_BTD: Tensor, embedding_VD: Tensor) -> Tensor:
         """Compute logits_BTV, in float32 at least."""
-        scores_BTV = self.scores(
-            scaled(x_BTD, self.scale), embedding_VD
-        )  # fewer numbers than logits
+        x_BTD = scaled(x_BTD, self.scale)  # fewer numbers than logits
+        scores_BTV = self.scores(x_BTD, embedding_VD)
         return capped(precise(scores_BTV), self.softcap)
 
     def loss(
