@@ -95,6 +95,11 @@ class Embedding(nn.Embedding):
         self.std: float | None = None
         self.lr_factor = 1.0
 
+    def reset_parameters(self) -> None:
+        """Leave shapes without values alone: torch would import its compiler to draw nothing."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
 
 class Dropout(nn.Module):
     """Set a fraction of the numbers to 0 in training, and scale the others up."""
