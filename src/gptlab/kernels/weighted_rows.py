@@ -17,27 +17,25 @@ from torch.overrides import handle_torch_function, has_torch_function
 MANY = 2**19  # numbers, which no cache next to a core holds
 
 
+def are_many(rows_RSE: Tensor) -> bool:
+    """Tell whether `weighted_rows` is the best way to add them up, on this machine."""
+    is_cpu_float = rows_RSE.device.type == "cpu" and rows_RSE.dtype == torch.float32
+    is_x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    is_watched = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    is_large = rows_RSE.numel() >= MANY and rows_RSE.is_contiguous()
+    return is_cpu_float and is_x86 and is_large and not is_watched
+
+
 def weighted_rows(weights_RS: Tensor, rows_RSE: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Give y_RE, the sums of rows times weights."""
+    """Give y_RE, the sums of rows times weights, without a gradient."""
     given = (weights_RS, rows_RSE)
     if has_torch_function(given):  # a single operation, for who notes them
         return handle_torch_function(weighted_rows, given, *given, out=out)
-    if not _is_for_bags(weights_RS, rows_RSE):
-        out_R1E = None if out is None else out.unsqueeze(1)
-        return torch.bmm(weights_RS.unsqueeze(1), rows_RSE, out=out_R1E).squeeze(1)
     numbers, starts = _bags(*weights_RS.shape)
     table = rows_RSE.view(-1, rows_RSE.shape[2])
-    bag = torch.ops.aten._embedding_bag_forward_only
+    bag = torch.ops.aten._embedding_bag_forward_only.default
     y_RE = bag(table, numbers, starts, False, 0, False, weights_RS.view(-1))[0]
     return y_RE if out is None else out.copy_(y_RE)
-
-
-def _is_for_bags(weights_RS: Tensor, rows_RSE: Tensor) -> bool:
-    kinds = {(x.device.type, x.dtype, x.is_contiguous()) for x in (weights_RS, rows_RSE)}
-    is_plain = kinds == {("cpu", torch.float32, True)} and not torch.is_grad_enabled()
-    is_x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
-    is_small = rows_RSE.numel() < MANY
-    return is_plain and is_x86 and not is_small and not torch.compiler.is_compiling()
 
 
 @lru_cache(maxsize=4)
