@@ -97,9 +97,8 @@ def best(logits_NV: Tensor, C: int) -> tuple[Tensor, Tensor]:
     if N < SEVERAL_ROWS or N * V > FEW_NUMBERS:
         values_NC, ids_NC = logits_NV.topk(C)
         return values_NC, ids_NC
-    key_NV = _sortable(logits_NV.detach().numpy()) << 32 | np.arange(
-        V - 1, -1, -1
-    )  # of equals, the first
+    first_V = np.arange(V - 1, -1, -1)  # of equals the first is best
+    key_NV = _sortable(logits_NV.detach().numpy()) << 32 | first_V
     key_NC = np.partition(key_NV, V - C)[:, V - C :]
     key_NC.sort()
     ids_NC = torch.from_numpy(V - 1 - (key_NC[:, ::-1] & 0xFFFFFFFF))
