@@ -15,7 +15,6 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from gptlab.kernels.causal import causal_attention
 from gptlab.kernels.dropout import dropout
-from gptlab.kernels.weighted_rows import are_many, weighted_rows
 
 PLAIN_SCORES = 1024 * 1024  # scores of a head up to which the plain form is used in bfloat16
 FLASH_WIDTH = 256  # the widest heads of flash attention on a GPU
@@ -205,8 +204,6 @@ def _attend_from_one(
         added_RGS = added_BH1S.expand(B, H, 1, S).reshape(B * K, -1, S)
     k_RES, v_RSE = k_BKSE.flatten(0, 1).transpose(1, 2), v_BKSE.flatten(0, 1)
     weights_RGS = torch.baddbmm(added_RGS, q_RGE, k_RES, alpha=scale).softmax(-1)
-    if H == K and are_many(v_RSE):
-        return weighted_rows(weights_RGS.squeeze(1), v_RSE).view(B, H, 1, -1)
     return torch.bmm(weights_RGS, v_RSE).view(B, H, 1, -1)
 
 
