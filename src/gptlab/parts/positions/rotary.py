@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gptlab.kernels.normed_rotation import halves, neighbours
 from gptlab.kernels.rotation import rotate_half, rotate_interleaved
 from gptlab.parts.context import Context
 from gptlab.parts.positions import Positions, PositionScheme
@@ -48,6 +49,7 @@ class RotaryPositions(PositionScheme):
         self.name = f"{config!r} {context_length}"  # layers of the same settings share angles
         self.turned = {"half": rotate_half, "interleaved": rotate_interleaved}[config.layout]
         self.spread = {"half": spread_half, "interleaved": spread_interleaved}[config.layout]
+        self.members = {"half": halves, "interleaved": neighbours}[config.layout]
         self.scaling = config.scaling or Plain()
         self.attention_factor = self.scaling.attention_factor(context_length)
 
@@ -73,13 +75,32 @@ class RotaryPositions(PositionScheme):
         )
         return self.turned(x_BTHE, cos_BT1R, sin_BT1R)
 
+    def turns(self, d_head: int) -> bool:
+        """Tell whether all dimensions of a head are in pairs."""
+        return self.sizes(d_head)[0] == d_head
+
+    def angles_of_heads(self, like: Tensor, X: int, context: Context) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for each pair of X heads, in float32 at least: a table without gaps."""
+
+        dtype = torch.promote_types(like.dtype, torch.float32)
+
+        def build() -> tuple[Tensor, Tensor]:
+            angle_BTXF = self.angle_of_pairs(like, context)[..., None, :].repeat(1, 1, X, 1)
+            cos_BTXF = angle_BTXF.cos() * self.attention_factor
+            return cos_BTXF.to(dtype), (angle_BTXF.sin() * self.attention_factor).to(dtype)
+
+        return context.once((self.name, like.shape[-1], X, dtype), build)
+
     def angles(self, like: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every position's angles, ready to multiply BTHE tensors."""
-        frequency_F = self.frequencies(like.shape[-1], like.device)
-        angle = context.positions_BT.float()[..., None] * frequency_F
-        angle_BT1R = self.spread(angle)[..., None, :]
+        angle_BT1R = self.spread(self.angle_of_pairs(like, context))[..., None, :]
         cos_BT1R = angle_BT1R.cos() * self.attention_factor
         return cos_BT1R.to(like.dtype), (angle_BT1R.sin() * self.attention_factor).to(like.dtype)
+
+    def angle_of_pairs(self, like: Tensor, context: Context) -> Tensor:
+        """The angle_BTF of every pair at every position, in float32."""
+        frequency_F = self.frequencies(like.shape[-1], like.device)
+        return context.positions_BT.float()[..., None] * frequency_F
 
     def frequencies(self, d_head: int, device: torch.device) -> Tensor:
         """Radians per token of every pair, in float32."""
