@@ -1,10 +1,9 @@
 """The norm of queries and keys and their rotation in one, with a gradient written out, for CPUs.
 
 y = rotate(gain * x / sqrt(mean(x^2) + eps)), computed in float32 at least. A small model pays for
-each operation, so that all heads of queries and keys are one tensor in between; there the first
-members of the pairs lie apart from the second ones, and a rotation is four products in a row.
+each operation, so that the heads of queries and keys are one tensor in between.
 
-B batch, T tokens, H heads of a tensor, X heads of all tensors, E d_head, F = E/2 pairs.
+B batch, T tokens, H heads of a tensor, X heads of all tensors, E d_head, N = B T, M = X E.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,92 +15,75 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.linalg import vector_norm
 
-Members = Callable[[Tensor], Tensor]
-
-
-def halves(x: Tensor) -> Tensor:
-    """View (..., E) as (2, ..., F): the members of the pairs (i, i + E/2)."""
-    return x.unflatten(-1, (2, -1)).movedim(-2, 0)
-
-
-def neighbours(x: Tensor) -> Tensor:
-    """View (..., E) as (2, ..., F): the members of the pairs (2i, 2i + 1)."""
-    return x.unflatten(-1, (-1, 2)).movedim(-1, 0)
+Members = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def norm_and_rotate(
     tensors: Sequence[Tensor],
     gains: Sequence[Tensor],
     eps: float,
-    cos_BTXF: Tensor,
-    sin_BTXF: Tensor,
+    cos_BTXE: Tensor,
+    sin_BTXE: Tensor,
     members: Members,
 ) -> Sequence[Tensor]:
-    """Norm and rotate x_BTHE of every tensor, with a gain for each; gives y_BHTE."""
-    return NormedRotation.apply(eps, cos_BTXF, sin_BTXF, members, *tensors, *gains)
+    """Norm and rotate x_BTHE of every tensor, with a gain_E for each; gives y_BHTE.
+
+    members: views the first and the second members of all pairs.
+    """
+    gain_XE = torch.cat(
+        [gain.expand(x.shape[2], -1) for gain, x in zip(gains, tensors, strict=True)]
+    )
+    return NormedRotation.apply(gain_XE, eps, cos_BTXE, sin_BTXE, members, *tensors)
 
 
 class NormedRotation(Function):
     @staticmethod
     def forward(
-        ctx: Any, eps: float, cos: Tensor, sin: Tensor, members: Members, *given: Tensor
+        ctx: Any,
+        gain_XE: Tensor,
+        eps: float,
+        cos_BTXE: Tensor,
+        sin_BTXE: Tensor,
+        members: Members,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        tensors, gains = given[: len(given) // 2], given[len(given) // 2 :]
-        unit = _gathered(tensors, members, cos.dtype)
-        squares = vector_norm(unit, dim=-1, keepdim=True).square_()
-        width = tensors[0].shape[-1]
-        inverse = (squares[0] + squares[1]).mul_(1 / width).add_(eps).rsqrt_()
-        heads = [x.shape[2] for x in tensors]
-        gain = torch.cat(
-            [members(w.to(cos.dtype))[:, None].expand(-1, n, -1) for w, n in zip(gains, heads, strict=True)],
-            dim=1,
-        )[:, None, None]
-        ctx.save_for_backward(cos, sin, inverse, gain, *tensors)
-        ctx.members, ctx.types = members, [w.dtype for w in gains]
-        y = _turned(unit.mul_(inverse).mul_(gain), cos, sin, 1)
-        turned = [x.new_empty(x.transpose(1, 2).shape) for x in tensors]
-        for each, part in zip(turned, y.split(heads, dim=3), strict=True):
-            members(each.transpose(1, 2)).copy_(part)
-        return tuple(turned)
+        x_BTXE = torch.cat(tensors, dim=2)
+        wide_BTXE = x_BTXE.to(cos_BTXE.dtype)
+        length_BTX1 = vector_norm(wide_BTXE, dim=-1, keepdim=True)
+        inverse_BTX1 = length_BTX1.square_().mul_(1 / x_BTXE.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(gain_XE, cos_BTXE, sin_BTXE, x_BTXE, inverse_BTX1)
+        ctx.members, ctx.heads = members, [x.shape[2] for x in tensors]
+        y_BTXE = _turned((wide_BTXE * inverse_BTX1).mul_(gain_XE), cos_BTXE, sin_BTXE, members, 1)
+        return tuple(
+            _copied(y_BTHE.transpose(1, 2), x_BTXE.dtype)
+            for y_BTHE in y_BTXE.split(ctx.heads, dim=2)
+        )
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        cos, sin, inverse, gain, *tensors = ctx.saved_tensors
-        members, heads = ctx.members, [x.shape[2] for x in tensors]
-        unit = _gathered(tensors, members, cos.dtype).mul_(inverse)
-        dy = _gathered([each.transpose(1, 2) for each in gradients], members, cos.dtype)
-        d = _turned(dy, cos, sin, -1)
-        product = torch.mul(d, unit, out=dy)
-        d_gain = product.flatten(3).flatten(1, 2).sum(1).unflatten(-1, gain.shape[3:])
-        along = product.mul_(gain).sum(-1, keepdim=True)
-        mean = (along[0] + along[1]).mul_(1 / tensors[0].shape[-1])
-        dx = d.mul_(gain).addcmul_(unit, mean, value=-1).mul_(inverse)
-        B, T, X, F = dx.shape[1:]
-        joint = tensors[0].new_empty(B, T, X, 2 * F)
-        members(joint).copy_(dx)
-        d_gains = []
-        for part, dtype in zip(d_gain.split(heads, dim=1), ctx.types, strict=True):
-            each = part.new_empty(2 * F)
-            members(each).copy_(part.sum(1))
-            d_gains.append(each.to(dtype))
-        return None, None, None, None, *joint.split(heads, dim=2), *d_gains
+        gain_XE, cos_BTXE, sin_BTXE, x_BTXE, inverse_BTX1 = ctx.saved_tensors
+        dy_BTXE = torch.cat([dy_BHTE.transpose(1, 2) for dy_BHTE in gradients], dim=2)
+        dy_BTXE = _turned(dy_BTXE.to(cos_BTXE.dtype), cos_BTXE, sin_BTXE, ctx.members, -1)
+        unit_BTXE = x_BTXE * inverse_BTX1
+        product_BTXE = dy_BTXE * unit_BTXE
+        d_gain_XE = product_BTXE.flatten(2).flatten(0, 1).sum(0).view_as(gain_XE)
+        mean_BTX1 = product_BTXE.mul_(gain_XE).mean(-1, keepdim=True)
+        dx_BTXE = dy_BTXE.mul_(gain_XE).addcmul_(unit_BTXE, mean_BTX1, value=-1)
+        dx_BTXE = dx_BTXE.mul_(inverse_BTX1).to(x_BTXE.dtype)
+        return d_gain_XE, None, None, None, None, *dx_BTXE.split(ctx.heads, dim=2)
 
 
-def _gathered(tensors: Sequence[Tensor], members: Members, dtype: torch.dtype) -> Tensor:
-    """Copy x_BTHE of all tensors into one (2, B, T, X, F)."""
-    parts = [members(x) for x in tensors]
-    X = sum(part.shape[3] for part in parts)
-    first = parts[0]
-    together = first.new_empty(*first.shape[:3], X, first.shape[-1], dtype=dtype)
-    for place, part in zip(together.split([p.shape[3] for p in parts], dim=3), parts, strict=True):
-        place.copy_(part)
-    return together
+def _copied(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
-    """Turn the pairs of (2, B, T, X, F), or turn them back."""
-    y = torch.empty_like(x)
-    torch.mul(x[0], cos, out=y[0]).addcmul_(x[1], sin, value=-direction)
-    torch.mul(x[1], cos, out=y[1]).addcmul_(x[0], sin, value=direction)
-    return y
+def _turned(
+    x_BTXE: Tensor, cos_BTXE: Tensor, sin_BTXE: Tensor, members: Members, direction: int
+) -> Tensor:
+    """Turn every pair (a, b), or turn it back."""
+    y_BTXE = x_BTXE * cos_BTXE
+    (from_a, from_b), (a, b), (sin, _) = members(y_BTXE), members(x_BTXE), members(sin_BTXE)
+    from_a.addcmul_(b, sin, value=-direction)
+    from_b.addcmul_(a, sin, value=direction)
+    return y_BTXE

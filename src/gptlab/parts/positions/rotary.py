@@ -13,8 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gptlab.kernels.normed_rotation import halves, neighbours
-from gptlab.kernels.rotation import rotate_half, rotate_interleaved
+from gptlab.kernels.rotation import halves, neighbours, rotate_half, rotate_interleaved
 from gptlab.parts.context import Context
 from gptlab.parts.positions import Positions, PositionScheme
 from gptlab.parts.scaling import Scaling
@@ -80,27 +79,22 @@ class RotaryPositions(PositionScheme):
         return self.sizes(d_head)[0] == d_head
 
     def angles_of_heads(self, like: Tensor, X: int, context: Context) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for each pair of X heads, in float32 at least: a table without gaps."""
+        """The same in float32 at least, written out for each of X heads, as BTXE."""
+        like = like[:0].to(torch.promote_types(like.dtype, torch.float32))
 
-        dtype = torch.promote_types(like.dtype, torch.float32)
+        def write_out() -> tuple[Tensor, Tensor]:
+            cos_BT1E, sin_BT1E = self.angles(like, context)
+            return cos_BT1E.repeat(1, 1, X, 1), sin_BT1E.repeat(1, 1, X, 1)
 
-        def build() -> tuple[Tensor, Tensor]:
-            angle_BTXF = self.angle_of_pairs(like, context)[..., None, :].repeat(1, 1, X, 1)
-            cos_BTXF = angle_BTXF.cos() * self.attention_factor
-            return cos_BTXF.to(dtype), (angle_BTXF.sin() * self.attention_factor).to(dtype)
-
-        return context.once((self.name, like.shape[-1], X, dtype), build)
+        return context.once((self.name, like.shape[-1], like.dtype, X), write_out)
 
     def angles(self, like: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every position's angles, ready to multiply BTHE tensors."""
-        angle_BT1R = self.spread(self.angle_of_pairs(like, context))[..., None, :]
+        frequency_F = self.frequencies(like.shape[-1], like.device)
+        angle = context.positions_BT.float()[..., None] * frequency_F
+        angle_BT1R = self.spread(angle)[..., None, :]
         cos_BT1R = angle_BT1R.cos() * self.attention_factor
         return cos_BT1R.to(like.dtype), (angle_BT1R.sin() * self.attention_factor).to(like.dtype)
-
-    def angle_of_pairs(self, like: Tensor, context: Context) -> Tensor:
-        """The angle_BTF of every pair at every position, in float32."""
-        frequency_F = self.frequencies(like.shape[-1], like.device)
-        return context.positions_BT.float()[..., None] * frequency_F
 
     def frequencies(self, d_head: int, device: torch.device) -> Tensor:
         """Radians per token of every pair, in float32."""
