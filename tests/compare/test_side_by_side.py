@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from studies import Conduct, MakeRecipe, MakeStudy, timeless
 from gptlab import machine
 from gptlab.compare.conduct import How
 from gptlab.compare.jobs import Ended, Task
+from gptlab.compare.on_ray import OnRay
 from gptlab.compare.runner import Stopped
 from gptlab.compare.workers import Processes
 from gptlab.train import loop
@@ -179,3 +181,31 @@ def test_the_same_runs_on_a_ray_cluster(study: MakeStudy, run: Conduct, how: How
     run(asked, alone)
     run(asked, replace(how, ray="local"))
     assert document(how) == document(alone)
+
+
+def test_what_no_node_of_a_cluster_has_is_refused_with_a_remedy_that_helps(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    """Ray would wait for such a node for ever."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4096)
+    with pytest.raises(ValueError, match=r"^--ray=local: a run asks for 4096 CPUs") as mistake:
+        run(study(seeds=(0,)), replace(how, jobs=1, ray="local"))
+    most, jobs = map(int, re.findall(r"cluster has (\d+): use --jobs (\d+)", str(mistake.value))[0])
+    assert 4096 // jobs <= most < 4096 // (jobs - 1)
+    assert not how.root.exists()
+
+
+def test_a_node_that_is_down_or_has_no_gpu_does_not_count(task: Task):
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}},
+    ]
+    two, check = replace(task, threads=2), OnRay._refuse_what_waits_for_ever
+    check(OnRay("auto", gpu=False), nodes, two)
+    check(OnRay("auto", gpu=True), nodes, task)
+    with pytest.raises(ValueError, match=r"asks for 2 CPUs.* largest node of the cluster has 1: "):
+        check(OnRay("auto", gpu=True), nodes, two)
+    with pytest.raises(ValueError, match="takes a GPU and a CPU, and no node"):
+        check(OnRay("auto", gpu=True), nodes[::2], task)
