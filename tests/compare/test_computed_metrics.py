@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import Conduct, MakeRecipe, MakeStudy, values
+from studies import Conduct, MakeRecipe, MakeStudy, metrics_of, values
 
 from gptlab import files, load
 from gptlab.compare.conduct import How
@@ -17,7 +17,6 @@ from gptlab.compare.metrics._kept import Hear
 from gptlab.compare.metrics.loss_beyond import LossBeyond
 from gptlab.compare.metrics.probe import TUNING_SEED, Probe
 from gptlab.compare.noise_runs import measure_noise
-from gptlab.compare.reading import metrics_of
 from gptlab.compare.results import Results
 from gptlab.compare.runner import Stopped
 from gptlab.compare.study import Study
