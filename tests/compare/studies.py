@@ -12,7 +12,7 @@ from gptlab.train.recipe import Recipe
 MakeRecipe = Callable[..., Recipe]
 MakeStudy = Callable[..., Study]
 Conduct = Callable[..., Results]
-OF_TIME = {"seconds", "tokens_per_second", "command"}
+OF_TIME = {"seconds", "tokens_per_second", "timed_beside", "command"}
 
 
 def timeless(thing: Any) -> Any:

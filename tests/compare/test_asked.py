@@ -101,7 +101,9 @@ def test_a_file_takes_the_short_forms_of_the_command_line(recipe_file: Path, tmp
     words = Asked(
         str(recipe_file),
         settings=("model.attention.n_heads=4",),
-        variants=tuple(f"{name}:{','.join(words)}" for name, words in long.variants.items()),
+        variants=tuple(
+            f"{name}:{','.join(map(str, words))}" for name, words in long.variants.items()
+        ),
         seeds="5",
         tune="lr=1e-3,2e-3",
         scales="nano,micro",

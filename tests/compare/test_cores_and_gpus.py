@@ -15,6 +15,7 @@ from gptlab.compare import gpus, workers
 from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How, report_jobs
 from gptlab.compare.jobs import Ended, Task, in_this_process
+from gptlab.compare.report.contents import cost_beside
 from gptlab.compare.runner import Runner
 from gptlab.compare.workers import Processes
 
@@ -61,13 +62,17 @@ def test_that_runs_were_timed_beside_others_is_told_by_the_runs(
         "--jobs 1 to time them alone"
     )
     assert note in run(asked, replace(how, jobs=3)).notes
-    assert note in run(asked).notes  # with --jobs 1, but nothing is timed again
+    results = run(asked)  # with --jobs 1, but nothing is timed again
+    assert note in results.notes
+    assert {cost.timed_beside for cost in results.costs} == {1}
+    assert not any("time" in cost_beside(results, found) for found in results.comparisons)
     assert note not in run(study(seeds=(0,))).notes
     files.remove(how.root)
     monkeypatch.setattr(machine, "usable_cores", lambda: 1)
     run(asked)
-    notes = run(asked, replace(how, jobs=None, report_only=True)).notes
-    assert not any("beside" in each for each in notes)
+    results = run(asked, replace(how, jobs=None, report_only=True))
+    assert not any("beside" in each for each in results.notes)
+    assert {cost.timed_beside for cost in results.costs} == {0}
 
 
 def test_memory_that_is_free_decides_on_runs_and_not_on_threads(
