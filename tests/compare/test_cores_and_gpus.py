@@ -134,7 +134,7 @@ def test_no_two_workers_share_a_gpu_while_there_is_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(workers, "get_context", lambda how: Pretended)
-    processes = Processes(4, tmp_path / "log.txt", ["3", "GPU-5"])
+    processes = Processes(4, tmp_path / "logs", ["3", "GPU-5"])
     added = [processes._add() for _ in range(4)]
     assert [each.process.gpu for each in added] == ["3", "GPU-5"] * 2  # pyright: ignore
     for each in added[2:]:
@@ -145,4 +145,4 @@ def test_no_two_workers_share_a_gpu_while_there_is_another(
         assert isinstance(processes._hear(lost, asked=False), Ended)
         assert processes._add().gpu == lost.gpu
     assert sorted(worker.gpu or "" for worker in processes.workers) == ["3", "GPU-5"]
-    assert Processes(1, tmp_path / "log.txt")._add().gpu is None
+    assert Processes(1, tmp_path / "logs")._add().gpu is None

@@ -72,7 +72,7 @@ def test_two_runs_at_once_are_what_they_are_alone(
 
 
 def test_a_worker_that_dies_takes_one_run_with_it(task: Task, tmp_path: Path):
-    processes = Processes(1, tmp_path / "log.txt")
+    processes = Processes(1, tmp_path / "logs")
     endless = replace(task, recipe=task.recipe.replace("steps: 40", "steps: 1000000"))
     ended: list[Ended] = []
     for each in processes(deque([endless, replace(task, name="two")]), lambda: False):
@@ -82,10 +82,16 @@ def test_a_worker_that_dies_takes_one_run_with_it(task: Task, tmp_path: Path):
             os.kill(children(processes)[0], signal.SIGKILL)
     assert [(each.task.name, each.how) for each in ended] == [("one", "failed"), ("two", "done")]
     assert "exit code -9" in ended[0].problem
+    logs = {file.name: file.read_text() for file in (tmp_path / "logs").iterdir()}
+    assert {name: "step 40/40" in text for name, text in logs.items()} == {
+        "one.txt": False,
+        "two.txt": True,
+    }
+    assert all(text.count("reading the text") == 1 for text in logs.values())
 
 
 def test_workers_save_and_stop_when_asked(task: Task, tmp_path: Path):
-    processes = Processes(1, tmp_path / "log.txt")
+    processes = Processes(1, tmp_path / "logs")
     endless = replace(task, recipe=task.recipe.replace("steps: 40", "steps: 1000000"))
     begun = tmp_path / "runs" / "one" / "metrics.jsonl"
     ended = [each for each in processes(deque([endless, task]), begun.exists) if each]
