@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from studies import Conduct, MakeStudy
+from studies import Conduct, MakeRecipe, MakeStudy
 
 from gptlab import files, machine
 from gptlab.compare import gpus, workers
 from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How, report_jobs
-from gptlab.compare.jobs import Ended, Task, in_this_process
+from gptlab.compare.jobs import Ended, Task, in_this_process, perform
 from gptlab.compare.report.contents import cost_beside
 from gptlab.compare.runner import Runner
 from gptlab.compare.workers import Processes
+from gptlab.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -51,6 +52,17 @@ def test_a_study_goes_on_with_as_many_threads(
         threads.clear()
         run(asked, machines)
         assert threads == {lost: 2}  # not the eight that nobody uses
+
+
+def test_a_run_has_the_threads_that_were_chosen_and_leaves_them_as_they_were(
+    tiny_recipe: MakeRecipe, tmp_path: Path
+):
+    before = torch.get_num_threads()
+    task = Task(str(tmp_path), "one", tiny_recipe().to_yaml(), before + 1, 1.0)
+    assert perform(task, lambda text: None).how == "done"
+    known = RunFolder(tmp_path / "one").environment()
+    assert known["machine"]["torch"]["threads"] == before + 1
+    assert torch.get_num_threads() == before
 
 
 def test_that_runs_were_timed_beside_others_is_told_by_the_runs(

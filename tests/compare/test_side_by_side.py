@@ -18,6 +18,7 @@ from gptlab import machine
 from gptlab.compare.conduct import How
 from gptlab.compare.jobs import Ended, Task
 from gptlab.compare.on_ray import OnRay
+from gptlab.compare.progress import Progress
 from gptlab.compare.runner import Stopped
 from gptlab.compare.workers import Processes
 from gptlab.train import loop
@@ -178,6 +179,43 @@ def test_ctrl_c_saves_and_the_same_study_goes_on(
     run(asked)
     assert document(how) == document(whole)
     assert len(seen) == 90
+
+
+def test_ctrl_c_stops_the_workers_and_the_same_study_goes_on(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    longer = ("train.steps=400", "train.evaluate_every=400", "train.checkpoint_every=100")
+    asked, whole = study(*longer, seeds=(0,)), elsewhere(how, "whole")
+    tick, beside = Progress.tick, replace(how, jobs=2)
+
+    def interrupted(self: Progress) -> None:
+        tick(self)
+        if any(self.fraction(name) for name in self.tasks):
+            monkeypatch.setattr(Progress, "tick", tick)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "tick", interrupted)
+    with pytest.raises(Stopped, match="SIGINT"):
+        run(asked, beside)
+    assert not (how.folder(asked) / "results.json").exists()
+    assert not (how.folder(asked) / "failures.jsonl").exists()
+    run(asked)
+    run(asked, whole)
+    assert document(how) == document(whole)
+
+
+def test_a_worker_that_is_gone_when_it_is_asked_to_stop_has_not_failed(task: Task, tmp_path: Path):
+    processes = Processes(1, tmp_path / "logs")
+    endless = replace(task, recipe=task.recipe.replace("steps: 40", "steps: 1000000"))
+
+    def killed() -> bool:
+        if not (tmp_path / "runs" / "one" / "metrics.jsonl").exists():
+            return False
+        os.kill(children(processes)[0], signal.SIGKILL)
+        return True
+
+    ended = [each for each in processes(deque([endless]), killed) if each]
+    assert [(each.how, each.problem) for each in ended] == [("stopped", "")]
 
 
 def test_the_same_runs_on_a_ray_cluster(study: MakeStudy, run: Conduct, how: How):
