@@ -41,8 +41,15 @@ def test_a_verdict_and_its_sentence(difference, sd, verdict, begins):
     assert found.text.startswith(begins)
 
 
-def test_a_small_difference_that_is_sure_is_said_to_be_small():
+def test_a_difference_that_is_sure_and_surely_small_is_no_improvement():
     found = only(moved(-0.005, 0.001))
+    assert found.p_adjusted < 0.001
+    assert found.verdict == "no difference"
+    assert found.text.endswith("; there, but too small to matter)")
+
+
+def test_a_difference_that_may_be_small_is_said_to_be():
+    found = only(moved(-0.009, 0.003))
     assert found.verdict == "better"
     assert found.text.endswith("; less than the margin)")
 

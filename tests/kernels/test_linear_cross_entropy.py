@@ -56,6 +56,21 @@ def test_the_loss_and_its_gradients(softcap: float | None):
 
 
 @pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_share_of_it(softcap: float | None, times: int):
+    x, weight, targets = example()
+    mean = linear_cross_entropy(x, weight, targets, softcap, torch.tensor(1 / 34))
+    expected = whole(x, weight, targets, softcap, "mean")
+    torch.testing.assert_close(mean, expected, rtol=1e-7, atol=0)
+    for got, wanted in zip(
+        torch.autograd.grad(times * mean, [x, weight]),
+        torch.autograd.grad(times * expected, [x, weight]),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
 def test_every_target_by_itself(softcap: float | None):
     x, weight, targets = example()
     torch.testing.assert_close(

@@ -163,3 +163,25 @@ def test_every_slot_must_be_filled(tiny: Tiny, slot: str):
     settings = {k: v for k, v in tiny().model_dump(mode="json").items() if k != slot}
     with pytest.raises(ValueError, match=f"^{slot}: Field required$"):
         Model.parse(settings)
+
+
+@pytest.mark.parametrize("head", ["tied", "untied"])
+def test_few_tokens_of_a_large_vocabulary_leave_a_whole_gradient(tiny: Tiny, head: str):
+    """Also in portions; as a table looked up without knowing of its head does."""
+    gpt = tiny(vocab_size=500, head=head).build()
+    other = deepcopy(gpt)
+    other.embedding.is_tied = False
+    tokens_BT = torch.randint(500, (2, 20), generator=torch.Generator().manual_seed(0))
+    tokens_BT[:, 7:10] = 3  # more than once
+    for model in (gpt, other):
+        for portion_BT in (tokens_BT, tokens_BT.flip(0)):
+            model.losses(portion_BT, portion_BT.roll(-1, dims=1))["loss"].backward()
+    assert gpt.embedding.weight.grad.layout == torch.strided
+    for got, wanted in zip(gpt.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, wanted.grad)
+
+
+def test_tied_tokens_are_looked_up_without_a_second_table(tiny: Tiny):
+    looked_up = tiny(vocab_size=500).build().embedding(tokens())
+    gradient = torch.autograd.grad(looked_up.sum(), looked_up.grad_fn.next_functions[0][0].variable)
+    assert gradient[0].is_sparse

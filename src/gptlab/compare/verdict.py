@@ -1,7 +1,7 @@
 """Verdicts: what may be said of each variant against the base.
 
-    better, worse               Holm's adjusted p is at most the look's alpha
     no difference larger than M the interval that holds for all variants at once lies within ±M
+    better, worse               else, and Holm's adjusted p is at most the look's alpha
     not resolved                neither; about k more seeds would tell
     not comparable              the arms differ in what was not declared: not tested, not counted
 
@@ -136,11 +136,11 @@ def _decide(
     more_lost: int,
 ) -> Verdict:
     """Decide; an arm that usually ends better but more often not at all is neither."""
+    if wide and family.margin and -family.margin <= wide[0] and wide[1] <= family.margin:
+        return "no difference"
     if adjusted is not None and adjusted <= family.alpha:
         is_contradicted = more_lost > 0 if found.improved else more_lost < 0
         return "not resolved" if is_contradicted else "better" if found.improved else "worse"
-    if wide and family.margin and -family.margin <= wide[0] and wide[1] <= family.margin:
-        return "no difference"
     return "not resolved"
 
 

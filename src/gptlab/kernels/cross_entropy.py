@@ -28,11 +28,11 @@ def matrix_losses(
     has_gradient = torch.is_grad_enabled()
     is_large = len(x_ND) * len(weight_VD) >= MANY_LOGITS and not torch.compiler.is_compiling()
     if is_large and not z_weight and not (reduction == "none" and has_gradient):
-        nats = linear_cross_entropy if has_gradient else linear_nats
-        loss = nats(x_ND, weight_VD, targets_N, softcap)
-        if reduction != "none":
-            loss = loss.sum()
-        return {"loss": loss / (targets_N != IGNORED).sum() if reduction == "mean" else loss}
+        share = 1 / (targets_N != IGNORED).sum() if reduction == "mean" else 1.0
+        if has_gradient:
+            return {"loss": linear_cross_entropy(x_ND, weight_VD, targets_N, softcap, share)}
+        nats_N = linear_nats(x_ND, weight_VD, targets_N, softcap)
+        return {"loss": nats_N if reduction == "none" else nats_N.sum() * share}
     logits_NV = capped(precise(linear(x_ND, weight_VD)), softcap)
     return logit_losses(logits_NV, targets_N, z_weight, reduction)
 

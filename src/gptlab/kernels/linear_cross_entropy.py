@@ -21,14 +21,18 @@ IGNORED = -100  # a target that does not count
 
 
 def linear_cross_entropy(
-    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, softcap: float | None = None
+    x_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    softcap: float | None = None,
+    share: Tensor | float = 1.0,
 ) -> Tensor:
-    """Give the sum over targets other than -100 of logsumexp(logits) - logits[target], in nats.
+    """Give share * the sum over targets other than -100 of logsumexp(logits) - logits[target].
 
-    logits = x weight^T, squeezed to softcap * tanh(logits / softcap) if there is one. Products are
-    computed in autocast's type where it is on.
+    In nats. logits = x weight^T, squeezed to softcap * tanh(logits / softcap) if there is one.
+    Products are computed in autocast's type where it is on.
     """
-    return LinearCrossEntropy.apply(x_ND, weight_VD, targets_N, softcap)
+    return LinearCrossEntropy.apply(x_ND, weight_VD, targets_N, softcap, share)
 
 
 @torch.no_grad()
@@ -47,7 +51,12 @@ def linear_nats(
 class LinearCrossEntropy(Function):
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, softcap: float | None
+        ctx: Any,
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        softcap: float | None,
+        share: Tensor | float,
     ) -> Tensor:
         dtype = _product_type(x_ND)
         loss = torch.zeros((), device=x_ND.device, dtype=_loss_type(dtype))
@@ -58,7 +67,7 @@ class LinearCrossEntropy(Function):
                 chunk = slice(start, start + CHUNK)
                 x_CD = x_ND[chunk].to(dtype)
                 logits_CV = x_CD @ matrix_VD.t()
-                loss += _nats(logits_CV, targets_N[chunk], softcap, to_gradient=True).sum()
+                loss += _nats(logits_CV, targets_N[chunk], softcap, share).sum()
                 dx_ND[chunk] = logits_CV @ matrix_VD
                 product_VD = logits_CV.t() @ x_CD
                 if dweight_VD is None:
@@ -66,16 +75,19 @@ class LinearCrossEntropy(Function):
                 else:
                     dweight_VD += product_VD
         ctx.save_for_backward(dx_ND, dweight_VD)
-        return loss
+        return loss * share
 
     @staticmethod
-    def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Scale in place: for large vocabularies another gradient of the head is much memory.
 
-        Autograd sees that, so going back twice is an error.
+        Autograd sees that, so going back twice is an error. It is a pass over much memory too,
+        which a CPU can tell whether it needs.
         """
         dx_ND, dweight_VD = ctx.saved_tensors
-        return dx_ND.mul_(dloss), dweight_VD.mul_(dloss), None, None
+        if dloss.is_cpu and dloss == 1:
+            return dx_ND, dweight_VD, None, None, None
+        return dx_ND.mul_(dloss), dweight_VD.mul_(dloss), None, None, None
 
 
 def _product_type(x: Tensor) -> torch.dtype:
@@ -88,9 +100,12 @@ def _loss_type(dtype: torch.dtype) -> torch.dtype:
 
 
 def _nats(
-    logits_CV: Tensor, targets_C: Tensor, softcap: float | None, to_gradient: bool = False
+    logits_CV: Tensor,
+    targets_C: Tensor,
+    softcap: float | None,
+    share: Tensor | float | None = None,
 ) -> Tensor:
-    """Compute nats_C; if asked, turn the logits into the gradient of their sum."""
+    """Compute nats_C; with a share, turn the logits into the gradient of share * their sum."""
     S = max(1, AT_ONCE // logits_CV.shape[1]) if logits_CV.is_cpu else len(logits_CV)
     nats = []
     for rows_SV, targets_S in zip(logits_CV.split(S), targets_C.split(S), strict=True):
@@ -100,10 +115,12 @@ def _nats(
         if softcap:
             z_SV.div_(softcap).tanh_().mul_(softcap)
         chosen_S1, most_S1 = z_SV.gather(1, index_S1), z_SV.amax(1, keepdim=True)
-        slope_SV = 1 - (z_SV / softcap).square() if softcap and to_gradient else None
+        is_capped = softcap and share is not None
+        slope_SV = 1 - (z_SV / softcap).square() if is_capped else None
         sums_S1 = z_SV.sub_(most_S1).exp_().sum(1, keepdim=True)
         nats.append(((most_S1 + sums_S1.log() - chosen_S1) * counts_S1)[:, 0])
-        if to_gradient:
-            z_SV.mul_(counts_S1 / sums_S1).scatter_add_(1, index_S1, -counts_S1.to(z_SV.dtype))
+        if share is not None:
+            share_S1 = (counts_S1 * share).to(z_SV.dtype)
+            z_SV.mul_(share_S1 / sums_S1).scatter_add_(1, index_S1, -share_S1)
             rows_SV.copy_(z_SV if slope_SV is None else z_SV.mul_(slope_SV))
     return torch.cat(nats)

@@ -89,6 +89,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
         check_use(model, needs)
         self.head = model.head.build(model.d_model, model.vocab_size)
+        self.embedding.is_tied = self.head.is_tied
         extra = model.multi_token
         self.multi_token = extra.build(model, needs) if extra else NextTokenOnly()
         self.head.scale *= model.initialization.logit_factor(model.d_model)
@@ -119,8 +120,9 @@ class GPT(nn.Module):
         """Compute what training minimises the sum of: `loss`, and auxiliary losses by name."""
         context = self.begin(tokens_BT, places)
         context.losses = {}
+        embedding_VD = self.embedding.for_head()
         x_BTD = self.pass_through(tokens_BT, context)
-        losses = self.head.losses(x_BTD, targets_BT, self.embedding.weight)
+        losses = self.head.losses(x_BTD, targets_BT, embedding_VD)
         further = self.multi_token(x_BTD, tokens_BT, targets_BT, context, self.embedding, self.head)
         return losses | further | context.losses
 

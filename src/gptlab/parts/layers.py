@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 
 from gptlab.kernels.dropout import dropout
 
@@ -87,13 +87,32 @@ def fixed_weights() -> Iterator[None]:
 
 
 class Embedding(nn.Embedding):
-    """A table of vectors. Role `embedding` is for tokens, `position` for positions."""
+    """A table of vectors. Role `embedding` is for tokens, `position` for positions.
+
+    `is_tied`: whether the head multiplies by it too.
+    """
 
     def __init__(self, n_rows: int, d_model: int, role: Role):
         super().__init__(n_rows, d_model)
         self.role: Role = role
         self.std: float | None = None
         self.lr_factor = 1.0
+        self.is_tied = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        return embedding(input, self.weight, sparse=self._is_added_to_rows(input))
+
+    def for_head(self) -> Tensor:
+        """Give the table to a head, before tokens are looked up in it.
+
+        Autograd goes back in the reverse order, so that the head's gradient comes last, and those
+        of the tokens are added to a few of its rows. Else they would be a second table, of zeros.
+        """
+        return torch.ops.aten.alias(self.weight)
+
+    def _is_added_to_rows(self, input: Tensor) -> bool:
+        is_eager_cpu = input.is_cpu and not torch.compiler.is_compiling()
+        return self.is_tied and is_eager_cpu and input.numel() < self.num_embeddings
 
 
 class Dropout(nn.Module):

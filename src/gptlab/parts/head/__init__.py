@@ -36,7 +36,12 @@ class Head(Part):
 
 
 class LogitHead(nn.Module, ABC):
-    """What a head part builds. `scale` multiplies its logits."""
+    """What a head part builds. `scale` multiplies its logits.
+
+    `is_tied`: whether its matrix is the token embedding.
+    """
+
+    is_tied = False
 
     def __init__(self, config: Head):
         super().__init__()

@@ -13,5 +13,7 @@ class Tied(Head):
 
 
 class TiedHead(MatrixHead):
+    is_tied = True
+
     def weight_VD(self, embedding_VD: Tensor) -> Tensor:
         return embedding_VD
