@@ -1,6 +1,6 @@
 """What do fewer heads of keys and values cost, and what do they save?
 
-Six heads of queries; six, three, two or one of keys and values (arXiv:2305.13245, arXiv:1911.02150).
+Six heads of queries; six, three, two or one of keys and values (arXiv:1911.02150, 2305.13245).
 Small batches and a higher learning rate than the recipe's, so that a short run learns something.
 """
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gptlab.model.gpt import GPT, Model
+from gptlab.parts.attention._query_key_norm import OneByOne, rotate_then_norm
 from gptlab.parts.attention.grouped_query import GroupedQueryAttention
 
 transformers = pytest.importorskip("transformers")
@@ -149,12 +150,5 @@ def test_norms_after_the_rotation_would_show(tiny: Tiny, theirs: dict[str, Any])
 
 
 def norm_after_rotation(mixer: GroupedQueryAttention) -> None:
-    """Make the layer rotate what it norms; queries and keys come in turns."""
-    rotate, norms = mixer.rotate, [mixer.query_norm, mixer.key_norm]
-    mixer.query_norm = mixer.key_norm = torch.nn.Identity()
-
-    def rotate_then_norm(x_BTHE: Tensor, context: Any) -> Tensor:
-        norms.append(norms.pop(0))
-        return norms[-1](rotate(x_BTHE, context))
-
-    mixer.rotate = rotate_then_norm
+    """Make the layer rotate what it norms."""
+    mixer.mark = OneByOne(rotate_then_norm, mixer.mark.one_by_one.rotate)

@@ -115,8 +115,8 @@ def _nats(
         if softcap:
             z_SV.div_(softcap).tanh_().mul_(softcap)
         chosen_S1, most_S1 = z_SV.gather(1, index_S1), z_SV.amax(1, keepdim=True)
-        is_capped = softcap and share is not None
-        slope_SV = 1 - (z_SV / softcap).square() if is_capped else None
+        needs_slope = share is not None
+        slope_SV = 1 - (z_SV / softcap).square() if softcap and needs_slope else None
         sums_S1 = z_SV.sub_(most_S1).exp_().sum(1, keepdim=True)
         nats.append(((most_S1 + sums_S1.log() - chosen_S1) * counts_S1)[:, 0])
         if share is not None:

@@ -21,15 +21,27 @@ def rotate_interleaved(x_BTHE: Tensor, cos_BT1R: Tensor, sin_BT1R: Tensor) -> Te
     return _rotate(x_BTHE, cos_BT1R, sin_BT1R, turn_interleaved)
 
 
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """View the first and the second members of the pairs (i, i + R/2)."""
+    a, b = x.chunk(2, dim=-1)
+    return a, b
+
+
+def neighbours(x: Tensor) -> tuple[Tensor, Tensor]:
+    """View the first and the second members of the pairs (2i, 2i + 1)."""
+    return x[..., 0::2], x[..., 1::2]
+
+
 def turn_half(x: Tensor) -> Tensor:
     """(a, b) -> (-b, a) for the pairs (i, i + R/2)."""
-    a, b = x.chunk(2, dim=-1)
+    a, b = halves(x)
     return torch.cat([-b, a], dim=-1)
 
 
 def turn_interleaved(x: Tensor) -> Tensor:
     """(a, b) -> (-b, a) for the pairs (2i, 2i + 1)."""
-    return torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
+    a, b = neighbours(x)
+    return torch.stack([-b, a], dim=-1).flatten(-2)
 
 
 def _rotate(

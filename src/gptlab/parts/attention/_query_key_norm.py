@@ -1,15 +1,22 @@
 """Norms of queries and keys, and their order with the rotation (arXiv:2010.04245).
 
-B batch, T tokens, H heads, E d_head.
+B batch, T tokens, H heads, X heads of queries and keys, E d_head.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
+from gptlab.kernels.normed_rotation import norm_and_rotate
+from gptlab.kernels.rms_norm import gain, gain_then_round
 from gptlab.parts.context import Context
 from gptlab.parts.norm import Norm
+from gptlab.parts.norm.rms_norm import RMSNormLayer
+from gptlab.parts.positions import PositionScheme
+from gptlab.parts.positions.rotary import RotaryPositions
 
 Rotate = Callable[[Tensor, Context], Tensor]
 Over = Literal["head", "width"]
@@ -51,3 +58,54 @@ def norm_then_rotate(x_BTHE: Tensor, norm: nn.Module, rotate: Rotate, context: C
 
 def rotate_then_norm(x_BTHE: Tensor, norm: nn.Module, rotate: Rotate, context: Context) -> Tensor:
     return norm(rotate(x_BTHE, context))
+
+
+def build_mark(
+    norms: Sequence[nn.Module], positions: PositionScheme, d_head: int, after_rotation: bool
+) -> "OneByOne | AtOnce":
+    """Build what norms and rotates x_BTHE of queries and of keys, and gives y_BHTE of each."""
+    mark = rotate_then_norm if after_rotation else norm_then_rotate
+    one_by_one = OneByOne(mark, positions.rotate)
+    if after_rotation or not (isinstance(positions, RotaryPositions) and positions.turns(d_head)):
+        return one_by_one
+    are_usual = all(isinstance(n, RMSNormLayer) and n.norm is gain_then_round for n in norms)
+    return AtOnce(positions, one_by_one) if are_usual else one_by_one
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """`mark`: `norm_then_rotate` or `rotate_then_norm`."""
+
+    mark: Callable[[Tensor, nn.Module, Rotate, Context], Tensor]
+    rotate: Rotate
+
+    @property
+    def one_by_one(self) -> Self:
+        return self
+
+    def __call__(
+        self, tensors: Sequence[Tensor], norms: Sequence[nn.Module], context: Context
+    ) -> Sequence[Tensor]:
+        return [
+            self.mark(x_BTHE, norm, self.rotate, context).transpose(1, 2)
+            for x_BTHE, norm in zip(tensors, norms, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """RMSNorm and the rotation of whole heads: a single operation in training on a CPU."""
+
+    positions: RotaryPositions
+    one_by_one: OneByOne
+
+    def __call__(
+        self, tensors: Sequence[Tensor], norms: Sequence[Any], context: Context
+    ) -> Sequence[Tensor]:
+        is_trained = tensors[0].is_cpu and all(x.requires_grad for x in tensors)
+        if not is_trained or torch.compiler.is_compiling():
+            return self.one_by_one(tensors, norms, context)
+        gains = [gain(norm.weight, norm.offset) for norm in norms]
+        X = sum(x_BTHE.shape[2] for x_BTHE in tensors)
+        angles = self.positions.angles_of_heads(tensors[0], X, context)
+        return norm_and_rotate(tensors, gains, norms[0].eps, *angles, self.positions.members)

@@ -18,12 +18,7 @@ from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.attention._cache import KeyValueCache
 from gptlab.parts.attention._gate import AlwaysOpen, Gate
 from gptlab.parts.attention._positions import build_positions
-from gptlab.parts.attention._query_key_norm import (
-    build_norm,
-    check_norm,
-    norm_then_rotate,
-    rotate_then_norm,
-)
+from gptlab.parts.attention._query_key_norm import build_mark, build_norm, check_norm
 from gptlab.parts.attention._sharing import KeysAndValues, Kind, find_source, offer
 from gptlab.parts.attention._value_residual import build_value_mixing
 from gptlab.parts.context import Context
@@ -119,8 +114,8 @@ class GroupedQueryAttention(Mixer):
         self.build_keys_and_values(config, needs, kind)
         self.output = Linear(H * E, D, "output", config.bias is True)
         self.query_norm = build_norm(config.qk_norm, config.qk_norm_over, H, E)
-        self.mark = rotate_then_norm if config.qk_norm_after_rotation else norm_then_rotate
-        self.rotate, self.bias = positions.rotate, positions.bias(H)
+        self.mark = build_mark(self.norms(), positions, E, config.qk_norm_after_rotation)
+        self.bias = positions.bias(H)
         self.sinks_H = nn.Parameter(torch.zeros(H)) if config.sinks else None
         self.gate = config.build_gate(D, E)
         self.score_dropout, self.dropout = needs.dropout, Dropout(needs.dropout)
@@ -135,11 +130,11 @@ class GroupedQueryAttention(Mixer):
         self.hand_on = offer(needs, self.layer, kind)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        q_BTHE, *made = (
+        made = [
             y.unflatten(-1, (-1, self.d_head)) for y in side_by_side(x_BTD, *self.projections())
-        )
-        q_BHTE = self.mark(q_BTHE, self.query_norm, self.rotate, context).transpose(1, 2)
-        k_BKSE, v_BKSE, keys = self.keys_and_values(made, context)
+        ]
+        q_BHTE, *k_BKTE = self.mark(made[:2], self.norms(), context)
+        k_BKSE, v_BKSE, keys = self.keys_and_values([*k_BKTE, *made[2:]], context)
         y_BHTE = self.attend(
             q_BHTE,
             k_BKSE,
@@ -161,10 +156,13 @@ class GroupedQueryAttention(Mixer):
         """List what is made of the layer's input: queries, and keys and values if of its own."""
         return [self.query, self.key, self.value]
 
+    def norms(self) -> list[nn.Module]:
+        """List the norms of queries, and of keys if of its own."""
+        return [self.query_norm, self.key_norm]
+
     def keys_and_values(self, made: Sequence[Tensor], context: Context) -> KeysAndValues:
         """Take those of new tokens, and add what a cache remembers of earlier ones."""
-        k_BTKE, v_BTKE = made
-        k_BKSE = self.mark(k_BTKE, self.key_norm, self.rotate, context).transpose(1, 2)
+        k_BKSE, v_BTKE = made
         v_BKSE = self.mix_values(v_BTKE, context).transpose(1, 2)
         if context.caches is None:
             return self.hand_on((k_BKSE, v_BKSE, None), context)
@@ -186,6 +184,9 @@ class SharedKeysAttention(GroupedQueryAttention):
 
     def projections(self) -> list[Linear]:
         return [self.query]
+
+    def norms(self) -> list[nn.Module]:
+        return [self.query_norm]
 
     def keys_and_values(self, made: Sequence[Tensor], context: Context) -> KeysAndValues:
         return context.keys_and_values[self.source]

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gptlab.kernels.rotation import rotate_half, rotate_interleaved
+from gptlab.kernels.rotation import halves, neighbours, rotate_half, rotate_interleaved
 from gptlab.parts.context import Context
 from gptlab.parts.positions import Positions, PositionScheme
 from gptlab.parts.scaling import Scaling
@@ -48,6 +48,7 @@ class RotaryPositions(PositionScheme):
         self.name = f"{config!r} {context_length}"  # layers of the same settings share angles
         self.turned = {"half": rotate_half, "interleaved": rotate_interleaved}[config.layout]
         self.spread = {"half": spread_half, "interleaved": spread_interleaved}[config.layout]
+        self.members = {"half": halves, "interleaved": neighbours}[config.layout]
         self.scaling = config.scaling or Plain()
         self.attention_factor = self.scaling.attention_factor(context_length)
 
@@ -72,6 +73,20 @@ class RotaryPositions(PositionScheme):
             (self.name, d_head, dtype), lambda: self.angles(x_BTHE, context)
         )
         return self.turned(x_BTHE, cos_BT1R, sin_BT1R)
+
+    def turns(self, d_head: int) -> bool:
+        """Tell whether all dimensions of a head are in pairs."""
+        return self.sizes(d_head)[0] == d_head
+
+    def angles_of_heads(self, like: Tensor, X: int, context: Context) -> tuple[Tensor, Tensor]:
+        """The same in float32 at least, written out for each of X heads, as BTXE."""
+        like = like[:0].to(torch.promote_types(like.dtype, torch.float32))
+
+        def write_out() -> tuple[Tensor, Tensor]:
+            cos_BT1E, sin_BT1E = self.angles(like, context)
+            return cos_BT1E.repeat(1, 1, X, 1), sin_BT1E.repeat(1, 1, X, 1)
+
+        return context.once((self.name, like.shape[-1], like.dtype, X), write_out)
 
     def angles(self, like: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every position's angles, ready to multiply BTHE tensors."""

@@ -1,0 +1,71 @@
+"""Queries and keys normed and rotated at once, in training, and one by one elsewhere."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gptlab.kernels.places import Places
+from gptlab.model.gpt import Model
+from gptlab.parts.attention._query_key_norm import AtOnce, OneByOne
+from gptlab.parts.attention.grouped_query import GroupedQueryAttention
+from gptlab.parts.context import Context
+
+Tiny = Callable[..., Model]
+ROTARY = {"type": "rotary"}
+
+
+def build(tiny: Tiny, positions: dict[str, Any], **attention: Any) -> GroupedQueryAttention:
+    settings = {"type": "grouped_query", "n_heads": 4, "qk_norm": "rms_norm"} | attention
+    (mixer,) = tiny(attention=settings, positions=positions, n_layers=1).build().mixers()
+    assert isinstance(mixer, GroupedQueryAttention)
+    with torch.no_grad():
+        for i, parameter in enumerate(mixer.parameters()):
+            generator = torch.Generator().manual_seed(i)
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return mixer
+
+
+def learned(mixer: GroupedQueryAttention, positions_BT: Tensor) -> list[Tensor]:
+    """What a layer gives, and its gradients."""
+    generator = torch.Generator().manual_seed(0)
+    x_BTD = torch.randn(2, positions_BT.shape[1], mixer.query.in_features, generator=generator)
+    mixer.zero_grad()
+    y_BTD = mixer(x_BTD.requires_grad_(), Context(Places(positions_BT)))
+    y_BTD.square().sum().backward()
+    gradients = [x_BTD.grad, *(parameter.grad for parameter in mixer.parameters())]
+    assert all(each is not None for each in gradients)
+    return [y_BTD.detach(), *(each for each in gradients if each is not None)]
+
+
+@pytest.mark.parametrize(
+    "attention", [{}, {"n_kv_heads": 2}, {"qk_norm": {"type": "rms_norm", "offset": True}}]
+)
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_at_once_is_one_by_one(tiny: Tiny, layout: str, rows: int, attention: dict[str, Any]):
+    mixer = build(tiny, ROTARY | {"layout": layout}, **attention)
+    assert isinstance(mixer.mark, AtOnce)
+    positions_BT = torch.arange(7) + torch.tensor([[3], [11]])[:rows]
+    ours = learned(mixer, positions_BT)
+    mixer.mark = mixer.mark.one_by_one
+    for one, other in zip(ours, learned(mixer, positions_BT), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
+
+
+@pytest.mark.parametrize(("positions", "attention"), [
+    (ROTARY, {"qk_norm": "layer_norm"}),
+    (ROTARY, {"qk_norm": {"type": "rms_norm", "affine": False}}),
+    (ROTARY, {"qk_norm": {"type": "rms_norm", "cast": "llama"}}),
+    (ROTARY, {"qk_norm_over": "width"}),
+    (ROTARY, {"qk_norm_after_rotation": True}),
+    (ROTARY | {"fraction": 0.5}, {}),
+    ({"type": "none"}, {}),
+    (ROTARY, {"type": "normalized", "qk_norm_after_rotation": False}),
+])  # fmt: skip
+def test_what_is_not_that_norm_and_that_rotation_goes_one_by_one(
+    tiny: Tiny, positions: dict[str, Any], attention: dict[str, Any]
+):
+    assert isinstance(build(tiny, positions, **attention).mark, OneByOne)
