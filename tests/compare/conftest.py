@@ -8,6 +8,7 @@ import pytest
 from studies import Conduct, MakeRecipe, MakeStudy
 
 from gptlab import files, machine
+from gptlab.compare import jobs
 from gptlab.compare.conduct import How, conduct
 from gptlab.compare.results import Results
 from gptlab.compare.study import Study
@@ -72,6 +73,20 @@ def run(how: How) -> Conduct:
         return conduct(study, how, lambda model: [], lambda text: None)
 
     return conducted
+
+
+@pytest.fixture
+def performed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note which runs are run."""
+    names: list[str] = []
+    perform = jobs.perform
+
+    def spy(task: jobs.Task, say: object) -> jobs.Ended:
+        names.append(task.name.rpartition("-")[0])
+        return perform(task, say)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(jobs, "perform", spy)
+    return names
 
 
 @pytest.fixture(autouse=True)

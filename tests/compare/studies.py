@@ -1,8 +1,10 @@
 """What tests ask of a study's results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from gptlab.compare.metrics import Metric
+from gptlab.compare.reading import Measured
 from gptlab.compare.results import Results
 from gptlab.compare.study import Study
 from gptlab.train.recipe import Recipe
@@ -10,7 +12,7 @@ from gptlab.train.recipe import Recipe
 MakeRecipe = Callable[..., Recipe]
 MakeStudy = Callable[..., Study]
 Conduct = Callable[..., Results]
-OF_TIME = {"seconds", "tokens_per_second", "command"}
+OF_TIME = {"seconds", "tokens_per_second", "timed_beside", "command"}
 
 
 def timeless(thing: Any) -> Any:
@@ -20,6 +22,11 @@ def timeless(thing: Any) -> Any:
     if isinstance(thing, dict):
         return {name: timeless(value) for name, value in thing.items() if name not in OF_TIME}
     return [timeless(each) for each in thing] if isinstance(thing, list) else thing
+
+
+def metrics_of(words: Sequence[str]) -> tuple[Metric, ...]:
+    """Read metrics as they are typed."""
+    return Measured.parse({"seeds": 2, "metrics": words}).metrics
 
 
 def values(results: Results, arm: str, metric: str = "bits_per_byte") -> dict[int, float | None]:

@@ -10,6 +10,7 @@ from studies import MakeRecipe, MakeStudy
 from gptlab import cli
 from gptlab.compare.asked import Asked
 from gptlab.compare.reading import read_study, variant_of
+from gptlab.compare.study import Tuning
 
 Command = Callable[..., tuple[object, str, str]]
 
@@ -83,6 +84,45 @@ def test_the_same_study_in_python_and_yaml(recipe_file: Path, tmp_path: Path):
     assert (changed.seeds, changed.settings) == ((7, 8), ("train.steps=3",))
 
 
+def test_a_file_takes_the_short_forms_of_the_command_line(recipe_file: Path, tmp_path: Path):
+    (tmp_path / "short.yaml").write_text(
+        f"base: {recipe_file}\n"
+        "variants: {a: 'model.positions=rotary,model.norm={type: rms_norm, eps: 1e-6}',\n"
+        "  b: 'llama3_nano,model.d_model=64'}\n"
+        "settings: [model.attention.n_heads=4]\n"
+        "seeds: 5\ntune: lr=1e-3,2e-3\nscales: [nano, micro]\n"
+        "metrics: [val_loss, 'steps_to_loss,target=1.5']\n"
+    )
+    long = read_study(str(tmp_path / "short.yaml"))
+    assert long.variants == {
+        "a": ("model.positions=rotary", "model.norm={type: rms_norm, eps: 1e-6}"),
+        "b": ("llama3_nano", "model.d_model=64"),
+    }
+    words = Asked(
+        str(recipe_file),
+        settings=("model.attention.n_heads=4",),
+        variants=tuple(
+            f"{name}:{','.join(map(str, words))}" for name, words in long.variants.items()
+        ),
+        seeds="5",
+        tune="lr=1e-3,2e-3",
+        scales="nano,micro",
+        metrics=("val_loss", "steps_to_loss,target=1.5"),
+        name="short",
+    ).study()
+    assert words == long
+    assert (long.seeds, long.tune) == ((0, 1, 2, 3, 4), Tuning(lr=(1e-3, 2e-3)))
+    assert long.scales["nano"][2] == "model.attention.n_heads=16"
+    (tmp_path / "long.yaml").write_text(long.to_yaml())
+    assert read_study(str(tmp_path / "long.yaml")) == long
+    (tmp_path / "words.yaml").write_text(
+        f"{HEAD}seeds: 0,3\ntune: lr\nscales: nano,micro\nmetrics: val_loss\n"
+    )
+    found = read_study(str(tmp_path / "words.yaml"))
+    assert (found.seeds, found.tune, [*found.scales]) == ((0, 3), Tuning(), ["nano", "micro"])
+    assert [metric.label for metric in found.metrics] == ["val_loss"]
+
+
 def test_a_question_is_asked_in_words(recipe_file: Path, tmp_path: Path, study: MakeStudy):
     (tmp_path / "a.yaml").write_text(
         f"base: {recipe_file}\nquestion: Does it turn?\nvariants: {{r: model.positions=rotary}}\n"
@@ -102,6 +142,7 @@ def test_a_question_is_asked_in_words(recipe_file: Path, tmp_path: Path, study: 
     assert both.endswith(" of shakespeare, given the same FLOPs?")
 
 
+HEAD = "base: shakespeare\nvariants: {rope: model.positions=rotary}\n"
 ROPE = ("--variant", "rope:model.positions=rotary")
 MISTAKES = {
     "nothing to compare": ((), "name a --variant"),
@@ -132,7 +173,7 @@ MISTAKES = {
         "val_loss stands twice",
     ),
     "an unknown budget": ((*ROPE, "--match", "parameter"), "did you mean 'params'"),
-    "no seeds": ((*ROPE, "--seeds", "0"), "--seeds=0"),
+    "no seeds": ((*ROPE, "--seeds", "0"), "seeds: give how many, such as 5"),
     "a seed twice": ((*ROPE, "--seeds", "1,1"), "seed stands twice"),
     "two designs": ((*ROPE, "--factorial", "--leave-one-out"), "choose one"),
     "one to leave out": ((*ROPE, "--leave-one-out"), "two variants or more"),
@@ -185,6 +226,15 @@ def test_a_mistake_is_told_before_a_text_is_missed(name: str, gptlab: Command, r
             "bad.yaml",
             "base: shakespeare\nvariants: {rope: 'model.norm=l2'}\nscales: {a/b: []}\n",
             "a size cannot be called 'a/b'",
+        ),
+        ("bad.yaml", f"{HEAD}seeds: 0\n", "bad.yaml: seeds: give how many, such as 5, or which"),
+        ("bad.yaml", f"{HEAD}seeds: -1\n", "bad.yaml: seeds: give how many, such as 5, or which"),
+        ("bad.yaml", f"{HEAD}tune: beta\n", "bad.yaml: tune: the learning rate is tuned: lr, or"),
+        ("bad.yaml", f"{HEAD}scales: [nan]\n", "bad.yaml: scales: no size 'nan'; did you mean"),
+        (
+            "bad.yaml",
+            f"{HEAD}metrics: 'steps_to_loss,1.5'\n",
+            "bad.yaml: metrics.0: '1.5' is not of the form setting=value",
         ),
         ("bad.yaml", "base: shakespear\nvariants: {rope: 'model.norm=l2'}\n", "no recipe named"),
     ],

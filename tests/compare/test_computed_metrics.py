@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import Conduct, MakeRecipe, MakeStudy, values
+from studies import Conduct, MakeRecipe, MakeStudy, metrics_of, timeless, values
 
 from gptlab import files, load
+from gptlab.compare import texts
 from gptlab.compare.conduct import How
 from gptlab.compare.identity import SEAL, SEALED
 from gptlab.compare.metrics._kept import Hear
 from gptlab.compare.metrics.loss_beyond import LossBeyond
 from gptlab.compare.metrics.probe import TUNING_SEED, Probe
 from gptlab.compare.noise_runs import measure_noise
-from gptlab.compare.reading import metrics_of
 from gptlab.compare.results import Results
 from gptlab.compare.runner import Stopped
 from gptlab.compare.study import Study
@@ -145,6 +145,42 @@ def test_another_setting_or_another_checkpoint_is_computed_anew(
     assert metric.but(margin=0.5).is_kept(folder)
     manifest.write_bytes(manifest.read_bytes() + b"\n")
     assert not metric.is_kept(folder)
+
+
+def test_a_text_that_moved_is_read_where_it_is_and_one_that_was_edited_is_not(
+    study: MakeStudy, run: Conduct, how: How, text_file: Path, tmp_path: Path
+):
+    """Runs were made with the text where it was, which is another one by now."""
+    was, is_now = tmp_path / "was.txt", tmp_path / "is now.txt"
+    was.write_bytes(text_file.read_bytes())
+    run(study(f"data.path={was}", variants=ALIBI))
+    is_now.write_bytes(was.read_bytes())
+    was.write_bytes(was.read_bytes()[::-1])
+    results = run(study(f"data.path={is_now}", variants=ALIBI, metrics=["val_loss", BEYOND]))
+    folder = folder_of(results, how, "alibi")
+    assert str(was) in (folder.path / "config.yaml").read_text()
+    expected = beyond_by_hand(folder, 4)
+    assert values(results, "alibi", "loss_beyond(4)")[0] == pytest.approx(expected, rel=1e-5)
+    texts._texts.clear()
+    with pytest.raises(ValueError, match="is not the one that this study reads"):
+        LossBeyond(factor=4).compute(folder, lambda done, most: None)
+
+
+def test_a_checkpoint_that_was_lost_is_told_with_its_remedy(
+    beyond: Study, run: Conduct, how: How, performed: list[str]
+):
+    results, report = run(beyond), How(how.root, how.studies, report_only=True)
+    folder = folder_of(results, how, "alibi")
+    files.remove(next(folder.checkpoints.glob("*-00000006")))
+    for elsewhere in (how, report):
+        with pytest.raises(ValueError, match="has lost the checkpoint of its end") as mistake:
+            run(beyond, elsewhere)
+        assert f"{folder.path.resolve()}" in str(mistake.value)
+        assert "\n" not in str(mistake.value)
+    files.remove(folder.path.resolve())
+    performed.clear()
+    assert timeless(run(beyond)) == timeless(results)
+    assert performed == ["alibi-s0"]
 
 
 def test_a_probe_is_learnt_with_the_seed_of_the_run_at_the_best_rate_of_its_arm(

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from studies import Conduct, MakeStudy
+from studies import Conduct, MakeRecipe, MakeStudy
 
 from gptlab import files, machine
 from gptlab.compare import gpus, workers
 from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How, report_jobs
-from gptlab.compare.jobs import Ended, Task, in_this_process
+from gptlab.compare.jobs import Ended, Task, in_this_process, perform
+from gptlab.compare.report.contents import cost_beside
 from gptlab.compare.runner import Runner
 from gptlab.compare.workers import Processes
+from gptlab.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -52,6 +54,17 @@ def test_a_study_goes_on_with_as_many_threads(
         assert threads == {lost: 2}  # not the eight that nobody uses
 
 
+def test_a_run_has_the_threads_that_were_chosen_and_leaves_them_as_they_were(
+    tiny_recipe: MakeRecipe, tmp_path: Path
+):
+    before = torch.get_num_threads()
+    task = Task(str(tmp_path), "one", tiny_recipe().to_yaml(), before + 1, 1.0)
+    assert perform(task, lambda text: None).how == "done"
+    known = RunFolder(tmp_path / "one").environment()
+    assert known["machine"]["torch"]["threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
 def test_that_runs_were_timed_beside_others_is_told_by_the_runs(
     study: MakeStudy, run: Conduct, how: How, threads: dict[str, int], monkeypatch: Any
 ):
@@ -61,13 +74,17 @@ def test_that_runs_were_timed_beside_others_is_told_by_the_runs(
         "--jobs 1 to time them alone"
     )
     assert note in run(asked, replace(how, jobs=3)).notes
-    assert note in run(asked).notes  # with --jobs 1, but nothing is timed again
+    results = run(asked)  # with --jobs 1, but nothing is timed again
+    assert note in results.notes
+    assert {cost.timed_beside for cost in results.costs} == {1}
+    assert not any("time" in cost_beside(results, found) for found in results.comparisons)
     assert note not in run(study(seeds=(0,))).notes
     files.remove(how.root)
     monkeypatch.setattr(machine, "usable_cores", lambda: 1)
     run(asked)
-    notes = run(asked, replace(how, jobs=None, report_only=True)).notes
-    assert not any("beside" in each for each in notes)
+    results = run(asked, replace(how, jobs=None, report_only=True))
+    assert not any("beside" in each for each in results.notes)
+    assert {cost.timed_beside for cost in results.costs} == {0}
 
 
 def test_memory_that_is_free_decides_on_runs_and_not_on_threads(
@@ -129,7 +146,7 @@ def test_no_two_workers_share_a_gpu_while_there_is_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(workers, "get_context", lambda how: Pretended)
-    processes = Processes(4, tmp_path / "log.txt", ["3", "GPU-5"])
+    processes = Processes(4, tmp_path / "logs", ["3", "GPU-5"])
     added = [processes._add() for _ in range(4)]
     assert [each.process.gpu for each in added] == ["3", "GPU-5"] * 2  # pyright: ignore
     for each in added[2:]:
@@ -140,4 +157,4 @@ def test_no_two_workers_share_a_gpu_while_there_is_another(
         assert isinstance(processes._hear(lost, asked=False), Ended)
         assert processes._add().gpu == lost.gpu
     assert sorted(worker.gpu or "" for worker in processes.workers) == ["3", "GPU-5"]
-    assert Processes(1, tmp_path / "log.txt")._add().gpu is None
+    assert Processes(1, tmp_path / "logs")._add().gpu is None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from studies import Conduct, MakeStudy, timeless, values
@@ -19,6 +20,7 @@ from gptlab.compare.jobs import Task, perform
 from gptlab.compare.study import Study
 from gptlab.runs.folder import RunFolder
 from gptlab.train import loop
+from gptlab.train.recipe import Recipe
 from gptlab.train.run import start_run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
@@ -51,6 +53,7 @@ def another_process(run: Conduct, study: Study, root: Path) -> Iterator[int]:
         os._exit(0)
     while not any(RunFolder(path.parent).is_locked() for path in root.glob("base-*/metrics.jsonl")):
         time.sleep(0.01)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
     try:
         yield child
     finally:
@@ -76,6 +79,41 @@ def test_a_run_of_another_study_is_waited_for_and_used(
     shown = capsys.readouterr().err
     assert "base, seed 0: waiting for another process, which has done " in shown
     assert " failed" not in shown
+
+
+def test_a_run_that_another_process_begins_right_now_is_not_begun_twice(
+    study: MakeStudy, run: Conduct, how: How, tmp_path: Path
+):
+    """The other reads a text for as long as it takes us to look for the run, under another name."""
+    theirs = study(name="theirs", seeds=(0,), variants={"turned": "model.positions=rotary"})
+    mine = study("model.positions=rotary", seeds=(0,), variants={"rms": "model.norm=rms_norm"})
+    at_it = tmp_path / "at it"
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        begin = jobs.begin
+
+        def slow(recipe: Recipe, *rest: Any) -> object:
+            if recipe.name.startswith("turned-"):
+                at_it.touch()
+                time.sleep(1.0)
+            return begin(recipe, *rest)
+
+        jobs.begin = slow  # pyright: ignore[reportAttributeAccessIssue]
+        run(theirs)
+        os._exit(0)
+    while not at_it.exists():
+        time.sleep(0.01)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    results = run(mine)
+    assert os.waitpid(child, 0)[1] == 0
+    assert {each.variant: each.state for each in results.runs} == {"base": "done", "rms": "done"}
+    assert sorted(path.name.split("-")[0] for path in how.root.glob("*-s0-*")) == [
+        "base",
+        "rms",
+        "turned",
+    ]
+    assert not [path for path in how.root.iterdir() if path.is_file()]
 
 
 def test_a_run_whose_process_dies_is_taken_over(

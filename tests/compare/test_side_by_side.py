@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from studies import Conduct, MakeRecipe, MakeStudy, timeless
 from gptlab import machine
 from gptlab.compare.conduct import How
 from gptlab.compare.jobs import Ended, Task
+from gptlab.compare.on_ray import OnRay
+from gptlab.compare.progress import Progress
 from gptlab.compare.runner import Stopped
 from gptlab.compare.workers import Processes
 from gptlab.train import loop
@@ -70,7 +73,7 @@ def test_two_runs_at_once_are_what_they_are_alone(
 
 
 def test_a_worker_that_dies_takes_one_run_with_it(task: Task, tmp_path: Path):
-    processes = Processes(1, tmp_path / "log.txt")
+    processes = Processes(1, tmp_path / "logs")
     endless = replace(task, recipe=task.recipe.replace("steps: 40", "steps: 1000000"))
     ended: list[Ended] = []
     for each in processes(deque([endless, replace(task, name="two")]), lambda: False):
@@ -80,10 +83,16 @@ def test_a_worker_that_dies_takes_one_run_with_it(task: Task, tmp_path: Path):
             os.kill(children(processes)[0], signal.SIGKILL)
     assert [(each.task.name, each.how) for each in ended] == [("one", "failed"), ("two", "done")]
     assert "exit code -9" in ended[0].problem
+    logs = {file.name: file.read_text() for file in (tmp_path / "logs").iterdir()}
+    assert {name: "step 40/40" in text for name, text in logs.items()} == {
+        "one.txt": False,
+        "two.txt": True,
+    }
+    assert all(text.count("reading the text") == 1 for text in logs.values())
 
 
 def test_workers_save_and_stop_when_asked(task: Task, tmp_path: Path):
-    processes = Processes(1, tmp_path / "log.txt")
+    processes = Processes(1, tmp_path / "logs")
     endless = replace(task, recipe=task.recipe.replace("steps: 40", "steps: 1000000"))
     begun = tmp_path / "runs" / "one" / "metrics.jsonl"
     ended = [each for each in processes(deque([endless, task]), begun.exists) if each]
@@ -172,6 +181,43 @@ def test_ctrl_c_saves_and_the_same_study_goes_on(
     assert len(seen) == 90
 
 
+def test_ctrl_c_stops_the_workers_and_the_same_study_goes_on(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    longer = ("train.steps=400", "train.evaluate_every=400", "train.checkpoint_every=100")
+    asked, whole = study(*longer, seeds=(0,)), elsewhere(how, "whole")
+    tick, beside = Progress.tick, replace(how, jobs=2)
+
+    def interrupted(self: Progress) -> None:
+        tick(self)
+        if any(self.fraction(name) for name in self.tasks):
+            monkeypatch.setattr(Progress, "tick", tick)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "tick", interrupted)
+    with pytest.raises(Stopped, match="SIGINT"):
+        run(asked, beside)
+    assert not (how.folder(asked) / "results.json").exists()
+    assert not (how.folder(asked) / "failures.jsonl").exists()
+    run(asked)
+    run(asked, whole)
+    assert document(how) == document(whole)
+
+
+def test_a_worker_that_is_gone_when_it_is_asked_to_stop_has_not_failed(task: Task, tmp_path: Path):
+    processes = Processes(1, tmp_path / "logs")
+    endless = replace(task, recipe=task.recipe.replace("steps: 40", "steps: 1000000"))
+
+    def killed() -> bool:
+        if not (tmp_path / "runs" / "one" / "metrics.jsonl").exists():
+            return False
+        os.kill(children(processes)[0], signal.SIGKILL)
+        return True
+
+    ended = [each for each in processes(deque([endless]), killed) if each]
+    assert [(each.how, each.problem) for each in ended] == [("stopped", "")]
+
+
 def test_the_same_runs_on_a_ray_cluster(study: MakeStudy, run: Conduct, how: How):
     pytest.importorskip("ray")
     asked = study(seeds=(0,))
@@ -179,3 +225,31 @@ def test_the_same_runs_on_a_ray_cluster(study: MakeStudy, run: Conduct, how: How
     run(asked, alone)
     run(asked, replace(how, ray="local"))
     assert document(how) == document(alone)
+
+
+def test_what_no_node_of_a_cluster_has_is_refused_with_a_remedy_that_helps(
+    study: MakeStudy, run: Conduct, how: How, monkeypatch: pytest.MonkeyPatch
+):
+    """Ray would wait for such a node for ever."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4096)
+    with pytest.raises(ValueError, match=r"^--ray=local: a run asks for 4096 CPUs") as mistake:
+        run(study(seeds=(0,)), replace(how, jobs=1, ray="local"))
+    most, jobs = map(int, re.findall(r"cluster has (\d+): use --jobs (\d+)", str(mistake.value))[0])
+    assert 4096 // jobs <= most < 4096 // (jobs - 1)
+    assert not how.root.exists()
+
+
+def test_a_node_that_is_down_or_has_no_gpu_does_not_count(task: Task):
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}},
+    ]
+    two, check = replace(task, threads=2), OnRay._refuse_what_waits_for_ever
+    check(OnRay("auto", gpu=False), nodes, two)
+    check(OnRay("auto", gpu=True), nodes, task)
+    with pytest.raises(ValueError, match=r"asks for 2 CPUs.* largest node of the cluster has 1: "):
+        check(OnRay("auto", gpu=True), nodes, two)
+    with pytest.raises(ValueError, match="takes a GPU and a CPU, and no node"):
+        check(OnRay("auto", gpu=True), nodes[::2], task)

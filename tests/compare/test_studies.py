@@ -19,20 +19,6 @@ from gptlab.train.run import start_run
 EDITS = {"config.yaml": ("lr: 0.002", "lr: 0.003"), "status.json": ("6", "7")}
 
 
-@pytest.fixture
-def performed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note which runs are run."""
-    names: list[str] = []
-    perform = jobs.perform
-
-    def spy(task: jobs.Task, say: object) -> jobs.Ended:
-        names.append(task.name.rpartition("-")[0])
-        return perform(task, say)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(jobs, "perform", spy)
-    return names
-
-
 def test_every_arm_is_run_with_every_seed_and_measured(
     study: MakeStudy, run: Conduct, how: How, tiny_recipe: MakeRecipe, tmp_path: Path
 ):

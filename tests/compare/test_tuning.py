@@ -1,5 +1,6 @@
 """Tuning: the same learning rates for every arm, on seeds that nobody reports."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from gptlab.compare.arms import arms_of
 from gptlab.compare.conduct import How
 from gptlab.compare.report.contents import warnings
 from gptlab.compare.study import Tuning
-from gptlab.compare.tuning import first_jobs
+from gptlab.compare.tuning import Curve, Tuned, _grids, _wider, first_jobs
 from gptlab.train.recipe import Recipe
+
+OF_BOTH = (5e-4, 6.25e-4, 1e-3, 1.25e-3, 2e-3, 2.5e-3, 4e-3, 5e-3, 8e-3, 1e-2)
 
 
 def test_a_sensible_learning_rate_is_found_on_other_seeds(study: MakeStudy, run: Conduct):
@@ -96,6 +99,22 @@ def test_an_optimum_at_the_edge_extends_the_range_for_all(
         assert (curve.chosen, curve.edge) == (grid[-1], True)
         assert curve.extended == (extensions > 0)
     assert sum("at the edge" in warning for warning in warnings(results)) == 2
+
+
+def test_a_range_that_two_arms_made_together_is_extended_by_the_step_of_one(study: MakeStudy):
+    """The union is denser than either; its last two values say nothing of how far to go."""
+    variants = {"fast": ("optimizer.lr=0.0025", "model.positions=rotary")}
+    asked = study("optimizer.lr=0.002", variants=variants, tune={})
+    assert asked.tune
+    arms = arms_of(asked, lambda text: None)
+    grids = _grids(asked.tune, arms)
+    assert grids[0] == grids[1] == pytest.approx([*OF_BOTH])
+    curve = Curve(variant="base", setting="lr", metric="bpb", trials=[], chosen=grids[0][-1])
+    tuned = [Tuned(arms[0], curve, []), Tuned(arms[1], curve, [])]
+    assert _wider(asked.tune, grids, tuned) == [[*grid, pytest.approx(0.02)] for grid in grids]
+    low = replace(tuned[1], curve=curve.model_copy(update={"chosen": grids[1][0]}))
+    both = _wider(asked.tune, grids, [tuned[0], low])
+    assert both == [[pytest.approx(0.00025), *grid, pytest.approx(0.02)] for grid in grids]
 
 
 def test_reporting_alone_cannot_guess_a_learning_rate(study: MakeStudy, run: Conduct, how: How):

@@ -132,6 +132,15 @@ def test_lost_runs_are_said_and_decide_by_ranks():
     assert "1 of 6 diverged" in one.text
 
 
+def test_ranks_that_would_not_tell_however_often_repeated_say_how_many_were_tried():
+    base = {seed: 2.0 + 0.01 * seed for seed in range(6)}
+    arm = {seed: x - 0.015 for seed, x in base.items()} | {3: None}
+    for left_out, most in (([], 114), ([0], 95)):  # 19 times as many as there are of the fewest
+        found = only({seed: x for seed, x in arm.items() if seed not in left_out}, base=base)
+        assert (found.method, found.more_seeds) == ("ranks", None)
+        assert found.text.startswith(f"not resolved: more than {most} more seeds needed (")
+
+
 def test_usually_better_but_lost_more_often_is_not_better():
     base = {seed: 2.0 + 0.001 * seed for seed in range(12)}
     arm = {seed: None if seed == 4 else x - 1 for seed, x in base.items()}

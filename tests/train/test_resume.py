@@ -257,6 +257,20 @@ def test_where_a_run_goes_on_is_kept_with_the_step():
     assert continued(moved, there, 0) == there
 
 
+def test_a_run_that_is_over_did_not_move(
+    tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """To resume it elsewhere takes no step there; with more steps it goes on there."""
+    run = start_run(tiny_recipe("name=a", "schedule=constant"), tmp_path, say=quiet).run
+    before = (run.path / "environment.json").read_bytes()
+    monkeypatch.setattr(machine, "describe", lambda: {"cpu": "another"})
+    session = resume_run(run.path, say=quiet).session
+    assert (run.path / "environment.json").read_bytes() == before
+    resume_run(run.path, [f"train.steps={session.step + 1}"], say=quiet)
+    (move,) = run.environment()["continued"]
+    assert move == {"step": session.step, "machine": {"cpu": "another"}}
+
+
 def test_a_mixture_that_has_moved_goes_on(tiny_recipe: MakeRecipe, tmp_path: Path):
     for name, text in {"a.txt": "abcd " * 90, "b.txt": "dcba " * 90}.items():
         (tmp_path / name).write_text(text)

@@ -94,15 +94,16 @@ def noise(
 ) -> None:
     """Measure how far a recipe's numbers move by the seed alone; later verdicts use it."""
     from gptlab.compare.conduct import How
-    from gptlab.compare.reading import metrics_of, seeds_of
+    from gptlab.compare.reading import Measured
     from gptlab.compare.runner import Stopped
     from gptlab.recipes import open_recipe
     from gptlab.show.noise import show_noise
 
     recipe = open_recipe(target).override(settings or [])
+    asked = Measured.parse({"seeds": seeds, "metrics": metric or ("bits_per_byte",)})
     how = How(jobs=jobs, ray=ray, command=_command())
     try:
-        show_noise(recipe, seeds_of(seeds), metrics_of(metric or ["bits_per_byte"]), how, say)
+        show_noise(recipe, asked.seeds, asked.metrics, how, say)
     except Stopped as stopped:
         _stop(stopped.signal_name)
 

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from gptlab.cli._verb import Json, Settings, Target, verb
+from gptlab.probes.defaults import RATES, SEEDS, STEPS
 
-RATES, SEEDS, STEPS = "1e-3,3e-3,1e-2", 3, 1000
+USUAL_RATES = ",".join(f"{rate:g}" for rate in RATES)
 
 
 @verb
@@ -17,7 +18,7 @@ def probe(
     task: Annotated[str, typer.Option(help="Which tasks, with commas between, or all.")] = "",
     lr: Annotated[
         str | None,
-        typer.Option(help="Learning rates to try, with commas between.", show_default=RATES),
+        typer.Option(help="Learning rates to try, with commas between.", show_default=USUAL_RATES),
     ] = None,
     seeds: Annotated[
         int | None,
@@ -49,12 +50,11 @@ def probe(
                 f"{target}/config.yaml to probe its recipe"
             )
         return probe_run(target, names, settings or [], output)
-    lr = RATES if lr is None else lr
     try:
-        rates = find_rates([float(word) for word in lr.split(",")])
+        rates = RATES if lr is None else find_rates([float(word) for word in lr.split(",")])
     except ValueError:
         raise ValueError(
-            f"--lr={lr} must be numbers above 0, with commas between: {RATES}"
+            f"--lr={lr} must be numbers above 0, with commas between: {USUAL_RATES}"
         ) from None
     plan = Plan(rates, seeds or SEEDS, Training(steps or STEPS))
     probe_recipe(target, names, settings or [], plan, own_size, output)

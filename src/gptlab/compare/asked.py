@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gptlab.compare.reading import is_study, metric_of, one_of, read_study, seeds_of, variants_of
-from gptlab.compare.scales import settings_of
+from gptlab.compare.reading import is_study, one_of, read_study, variants_of
 from gptlab.compare.study import Study, budgets
 from gptlab.recipes import open_recipe
 from gptlab.runs.folder import MAX_NAME
-from gptlab.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -31,16 +29,14 @@ class Asked:
         """Make the study. Raises ValueError for what cannot be read."""
         if is_study(self.target):
             study = read_study(self.target)
-            given = self._given(study.base.override(study.settings + self.settings))
             if self.variants:
                 raise ValueError(f"--variant: {self.target} names the variants; add them there")
-            changed = {**given, "settings": study.settings + self.settings}
+            changed = {**self._given(), "settings": study.settings + self.settings}
             return Study.parse(study.model_dump(mode="json") | changed)
         if not self.variants:
             raise ValueError("nothing to compare: name a --variant, as rope:model.positions=rotary")
         variants = variants_of(self.variants)
         base = open_recipe(self.target)
-        given = self._given(base.override(self.settings))
         name = f"{base.name}-{'-'.join(variants)}"[:MAX_NAME].rstrip("-.")
         return Study.parse(
             {
@@ -48,29 +44,21 @@ class Asked:
                 "base": base.model_dump(mode="json"),
                 "settings": self.settings,
                 "variants": variants,
-                **given,
+                **self._given(),
             }
         )
 
-    def _given(self, base: Recipe) -> dict[str, Any]:
+    def _given(self) -> dict[str, Any]:
         if self.factorial and self.leave_one_out:
             raise ValueError("--factorial and --leave-one-out are two designs: choose one")
         design = {"factorial": self.factorial, "leave_one_out": self.leave_one_out}
         given = {
             "name": self.name,
-            "seeds": self.seeds and seeds_of(self.seeds),
+            "seeds": self.seeds,
             "match": self.match and one_of(self.match, budgets(), "--match"),
-            "tune": self.tune and _tuning(self.tune),
-            "metrics": tuple(metric_of(words) for words in self.metrics) or None,
-            "scales": self.scales
-            and {size: settings_of(base, size) for size in self.scales.split(",")},
+            "tune": self.tune,
+            "metrics": self.metrics or None,
+            "scales": self.scales,
             "design": next((name for name, chosen in design.items() if chosen), None),
         }
         return {name: value for name, value in given.items() if value is not None}
-
-
-def _tuning(words: str) -> dict[str, Any]:
-    name, equals, values = words.partition("=")
-    if name not in ("lr", "optimizer.lr"):
-        raise ValueError(f"--tune={words}: the learning rate is tuned: lr, or lr=1e-3,2e-3,4e-3")
-    return {"lr": values.split(",")} if equals else {}

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from gptlab.compare import fairness, results
+from gptlab.compare import fairness, notes, results
 from gptlab.compare.arms import Arm, reference_of
-from gptlab.compare.budget import TOLERANCE, counts_of
-from gptlab.compare.budgeted import NOUNS, budget_of
+from gptlab.compare.budget import counts_of
+from gptlab.compare.budgeted import budget_of
 from gptlab.compare.jobs import Job
 from gptlab.compare.metrics import MeasuredRun, Metric
 from gptlab.compare.study import Study
@@ -48,7 +48,7 @@ def collect(conducted: Conducted, draw: Draw) -> results.Results:
     study, arms = conducted.study, conducted.arms
     everything = [*conducted.jobs, *(job for tuned in conducted.tuned for job in tuned.jobs)]
     runs = [run for job in everything if (run := _run(conducted, job)) is not None]
-    costs = [_cost(arm, runs) for arm in arms]
+    costs = [_cost(conducted, arm, runs) for arm in arms]
     of_base = next(arm for arm in arms if arm.reference)
     return results.Results(
         name=study.name,
@@ -161,8 +161,9 @@ def _curve(measured: MeasuredRun, flops_per_token: float) -> results.Curve:
     )
 
 
-def _cost(arm: Arm, runs: Sequence[results.Run]) -> results.Cost:
+def _cost(conducted: Conducted, arm: Arm, runs: Sequence[results.Run]) -> results.Cost:
     counts, recipe = counts_of(arm.recipe), arm.recipe
+    folders = [RunFolder(job.folder(conducted.root)) for job in conducted.of(arm)]
     curves = [
         run.curve
         for run in runs
@@ -182,6 +183,7 @@ def _cost(arm: Arm, runs: Sequence[results.Run]) -> results.Cost:
         peak_memory_bytes=peak_memory(recipe),
         kv_bytes_per_token=cache_bytes(recipe.model).per_token,
         seconds=median(curve.seconds[-1] for curve in curves) if curves else None,
+        timed_beside=sum(map(notes.shared_the_machine, folders)),
     )
 
 
@@ -212,20 +214,6 @@ def _findings(conducted: Conducted, arm: Arm) -> list[results.Finding]:
     return fairness.differing(arm.name, arm.scale, pairs, declared)
 
 
-def _unmatched(conducted: Conducted, arm: Arm) -> str:
-    """Say in what an arm has more or less than its reference, whatever was matched."""
-    mine, its = counts_of(arm.recipe), counts_of(_reference(conducted, arm).recipe)
-    names = {"params": "non_embedding", "flops": "training_flops", "tokens": "tokens"}
-    shares = {
-        noun: getattr(mine, names[axis]) / getattr(its, names[axis]) - 1
-        for axis, noun in NOUNS.items()
-        if axis in names
-    }
-    unequal = [f"{share:+.1%} {noun}" for noun, share in shares.items() if abs(share) > TOLERANCE]
-    at = f" at {arm.scale}" if arm.scale else ""
-    return f"{arm.name}{at} has {', '.join(unequal)}" if unequal else ""
-
-
 def _reference(conducted: Conducted, arm: Arm) -> Arm:
     return next(each for each in conducted.arms if each.reference and each.scale == arm.scale)
 
@@ -241,19 +229,8 @@ def _environment(conducted: Conducted) -> dict[str, object]:
 def _notes(conducted: Conducted, runs: Sequence[results.Run]) -> list[str]:
     listed = {run.identity for run in runs}
     missing = [job.label for job in conducted.jobs if job.identity not in listed]
-    notes = []
-    if missing:
-        notes.append(f"not run yet: {'; '.join(missing)}")
-    notes += [note for arm in conducted.arms if (note := _unmatched(conducted, arm))]
-    return notes + [note for tuned in conducted.tuned for note in _notes_on_tuning(tuned.curve)]
-
-
-def _notes_on_tuning(curve: results.Tuning) -> list[str]:
-    """Say which learning rates could not be tried."""
-    who = f"{curve.variant} at {curve.scale}" if curve.scale else curve.variant
-    return [
-        f"{who}: {curve.setting} {trial.value:g} failed (seed {', '.join(map(str, trial.failed))}) "
-        "and was not chosen from"
-        for trial in curve.trials
-        if trial.failed
+    told = [f"not run yet: {'; '.join(missing)}"] * bool(missing)
+    told += [
+        note for arm in conducted.arms if (note := notes.on_budget(arm, _reference(conducted, arm)))
     ]
+    return told + [note for tuned in conducted.tuned for note in notes.on_tuning(tuned.curve)]

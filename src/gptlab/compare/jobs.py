@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from gptlab.compare.arms import Arm
+from gptlab.compare.beginning import alone
 from gptlab.compare.identity import LENGTH, SEAL, identity, noted, seal, sealed
 from gptlab.runs.folder import MAX_NAME, RunFolder, Taken
 from gptlab.train.opening import begin, reopen
@@ -96,11 +97,10 @@ Executor = Callable[[deque[Task], Stop], Iterator[Ended | None]]
 
 def perform(task: Task, say: Say) -> Ended:
     """Run a task to its end, or go on with it; what goes wrong is said, not raised."""
-    path, before = located(Path(task.root), task.name), torch.get_num_threads()
+    before = torch.get_num_threads()
     try:
         torch.set_num_threads(task.threads)
-        begun = None if path.exists() else _begun(task, say)
-        run = RunFolder.open(path)
+        run, begun = _opened(task, say)
         with run.lock():
             return _performed(task, run, begun, say)
     except Taken:
@@ -111,9 +111,21 @@ def perform(task: Task, say: Say) -> Ended:
         torch.set_num_threads(before)
 
 
-def _begun(task: Task, say: Say) -> Session:
+def _opened(task: Task, say: Say) -> tuple[RunFolder, Session | None]:
+    """Find the run, or begin it; who finds it has no session yet."""
+    root = Path(task.root)
+    path = located(root, task.name)
+    if path.exists():
+        return RunFolder.open(path), None
+    with alone(root, task.name[-LENGTH:]):
+        path = located(root, task.name)
+        begun = None if path.exists() else _begun(task, root, say)
+    return RunFolder.open(path), begun
+
+
+def _begun(task: Task, root: Path, say: Say) -> Session:
     recipe = Recipe.from_yaml(task.recipe).but(name=task.name)
-    return begin(recipe, Path(task.root), say, recipe.name)
+    return begin(recipe, root, say, recipe.name)
 
 
 def _performed(task: Task, run: RunFolder, begun: Session | None, say: Say) -> Ended:

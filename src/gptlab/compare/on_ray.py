@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from gptlab import machine
 from gptlab.compare.jobs import Ended, Stop, Task, perform
 from gptlab.compare.workers import TICK
 from gptlab.data.extras import needed
@@ -30,10 +31,30 @@ class OnRay:
             raise ValueError(f"--ray={self.address}: no such cluster: {reason}") from None
         try:
             _restore(before)
+            self._refuse_what_waits_for_ever(ray.nodes(), tasks[0])
             yield from self._share_out(ray, tasks, stop)
         finally:
             ray.shutdown()
             _restore(before)
+
+    def _refuse_what_waits_for_ever(self, nodes: list[dict[str, Any]], task: Task) -> None:
+        """Raise ValueError if no node of the cluster has what a run asks for."""
+        alive = [node["Resources"] for node in nodes if node["Alive"]]
+        fitting = [each for each in alive if each.get("GPU", 0) >= int(self.gpu)]
+        most = int(max((each.get("CPU", 0) for each in fitting), default=0))
+        if not most:
+            wanted = "a GPU and a CPU" if self.gpu else "a CPU"
+            raise ValueError(
+                f"--ray={self.address}: a run takes {wanted}, and no node of the cluster has that "
+                "to give: add one that has"
+            )
+        if task.threads > most:
+            cores = machine.usable_cores()
+            raise ValueError(
+                f"--ray={self.address}: a run asks for {task.threads} CPUs, its share of the "
+                f"{cores} of this machine, and the largest node of the cluster has {most}: use "
+                f"--jobs {cores // (most + 1) + 1}, so that each asks for fewer"
+            )
 
     def _share_out(self, ray: Any, tasks: deque[Task], stop: Stop) -> Iterator[Ended | None]:
         running: dict[Any, Task] = {}

@@ -9,11 +9,12 @@ from statistics import median
 
 from gptlab.compare.arms import Arm
 from gptlab.compare.budget import Counts, counts_of
-from gptlab.compare.conduct import How, arms_for, noise_of, refuse_another, report_jobs
+from gptlab.compare.conduct import How, arms_for, noise_of, report_jobs
 from gptlab.compare.jobs import Job
 from gptlab.compare.looks import Looks, share
 from gptlab.compare.noise import pair_sd
 from gptlab.compare.power import smallest_effect
+from gptlab.compare.question import refuse_another
 from gptlab.compare.results import NoiseFloor
 from gptlab.compare.runner import Runner
 from gptlab.compare.study import Study

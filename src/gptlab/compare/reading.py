@@ -1,17 +1,15 @@
 """Where studies come from: a file, or words of a command line."""
 
 import importlib.util
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gptlab.compare.metrics import Metric
+from gptlab.compare.shorthand import Metrics, Seeds, settings_in
 from gptlab.compare.study import Study
 from gptlab.config import Config, nearest
 from gptlab.plain_yaml import read_yaml_file
 
-SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")  # where one setting of a variant ends
 SUFFIXES = (".py", ".yaml", ".yml")
 
 
@@ -65,10 +63,7 @@ def variant_of(words: str) -> tuple[str, tuple[str, ...]]:
         raise ValueError(
             f"--variant={words}: give a name and settings, as in rope:model.positions=rotary"
         )
-    first, comma, rest = settings.partition(",")
-    if "=" not in first:
-        return name, (first, *(SETTING.split(rest) if comma else ()))
-    return name, tuple(SETTING.split(settings))
+    return name, settings_in(settings)
 
 
 def variants_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -82,33 +77,11 @@ def variants_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def metric_of(words: str) -> dict[str, Any]:
-    """Read `val_loss` or `steps_to_loss,target=1.8`."""
-    name, *settings = words.split(",")
-    tree: dict[str, Any] = {"type": name}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"--metric={words}: {setting!r} is not of the form setting=value")
-        tree[key] = value
-    return tree
+class Measured(Config):
+    """What `gptlab noise` takes."""
 
-
-class _Metrics(Config):
-    metrics: tuple[Metric, ...]
-
-
-def metrics_of(words: Sequence[str]) -> tuple[Metric, ...]:
-    """Read every --metric."""
-    return _Metrics.parse({"metrics": [metric_of(each) for each in words]}).metrics
-
-
-def seeds_of(words: str) -> tuple[int, ...]:
-    """Read how many seeds, or which: `5`, or `0,3,7`."""
-    numbers = words.split(",")
-    if not all(number.isdecimal() for number in numbers) or words == "0":
-        raise ValueError(f"--seeds={words}: give how many, such as 5, or which, such as 0,1,7")
-    return tuple(map(int, numbers)) if len(numbers) > 1 else tuple(range(int(words)))
+    seeds: Seeds
+    metrics: Metrics
 
 
 def one_of(value: str, known: Sequence[str], option: str) -> str:

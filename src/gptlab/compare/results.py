@@ -149,6 +149,7 @@ class Cost(Plain):
     peak_memory_bytes: Count | None = None  # an estimate: a step is played through, not measured
     kv_bytes_per_token: Count
     seconds: Number | None = None
+    timed_beside: Count = 0  # runs that had but their share of the cores: times are not the arm's
 
 
 class Comparison(Plain):

@@ -17,7 +17,7 @@ from gptlab.train.session import Say
 from gptlab.train.signals import Signals
 
 PROCESS_BYTES = 500_000_000  # of a process that has torch in it, before it does anything
-LOG = "log.txt"
+LOGS = "logs"
 
 
 class Stopped(Exception):
@@ -100,7 +100,7 @@ class Runner:
             return OnRay(self.ray, gpu=device == "cuda")
         if at_once == 1:
             return lambda tasks, stop: in_this_process(tasks, stop, self.say)
-        return Processes(at_once, self.folder / LOG, gpus.visible() if device == "cuda" else [])
+        return Processes(at_once, self.folder / LOGS, gpus.visible() if device == "cuda" else [])
 
     def _run(
         self,

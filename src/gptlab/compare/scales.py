@@ -13,7 +13,7 @@ def settings_of(base: Recipe, size: str) -> tuple[str, ...]:
     """
     if size not in SIZES:
         known = ", ".join(SIZES)
-        raise ValueError(f"--scales: no size {size!r}{nearest(size, tuple(SIZES))} ({known})")
+        raise ValueError(f"no size {size!r}{nearest(size, tuple(SIZES))} ({known})")
     width, n_layers = SIZES[size]
     model = base.model
     settings = [f"model.d_model={width}", f"model.n_layers={n_layers}"]

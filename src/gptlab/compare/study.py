@@ -10,6 +10,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -17,6 +18,8 @@ from pydantic import (
 from gptlab.compare.identity import determining
 from gptlab.compare.metrics import Metric
 from gptlab.compare.metrics.bits_per_byte import BitsPerByte
+from gptlab.compare.scales import settings_of
+from gptlab.compare.shorthand import Metrics, Seeds, settings_in, tuning_in
 from gptlab.config import Config, differences
 from gptlab.recipes import open_recipe
 from gptlab.runs.folder import check_name
@@ -39,7 +42,7 @@ def _opened(base: Any) -> Any:
 def _settings_or_recipe(variant: Any) -> Any:
     """Choose by its form, so that a mistake in one of them is not told of both."""
     if isinstance(variant, str):
-        return (variant,)
+        return settings_in(variant)
     if isinstance(variant, list | tuple):
         return tuple(map(str, variant))
     return variant if isinstance(variant, Recipe) else Recipe.parse(variant)
@@ -89,6 +92,7 @@ class Study(Config):
     the base another size; every arm runs at every one.
     `metrics`: the first is the one that decides, and that tuning looks at.
     `question`: in words, for the reports; empty: made of all this.
+    Short forms are those of the command line: `seeds: 5`, `tune: lr`, `scales: nano,micro`.
     """
 
     name: str
@@ -97,11 +101,11 @@ class Study(Config):
     settings: tuple[str, ...] = ()
     variants: Annotated[dict[str, tuple[str, ...] | Recipe], Field(min_length=1)]
     design: Design = "one_at_a_time"
-    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
+    seeds: Seeds = (0, 1, 2)
     match: Budget = "tokens"
-    tune: Tuning | None = None
+    tune: Annotated[Tuning | None, BeforeValidator(tuning_in)] = None
     scales: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    metrics: tuple[Metric, ...] = (BitsPerByte(),)
+    metrics: Metrics = (BitsPerByte(),)
 
     @field_validator("name")
     @classmethod
@@ -128,6 +132,15 @@ class Study(Config):
                     f"A-Z a-z 0-9 _ -, and neither {BASE!r} nor {ALL!r}"
                 )
         return variants
+
+    @field_validator("scales", mode="before")
+    @classmethod
+    def _are_known_by_name(cls, scales: Any, info: ValidationInfo) -> Any:
+        names = scales.split(",") if isinstance(scales, str) else scales
+        if not isinstance(names, list | tuple) or "base" not in info.data:
+            return names
+        base = info.data["base"].override(info.data.get("settings", ()))
+        return {str(size): settings_of(base, str(size)) for size in names}
 
     @field_validator("scales")
     @classmethod

@@ -33,10 +33,10 @@ class _Worker:
 
 
 class Processes:
-    """So many workers, at most; `log` gets what they print, each has one of the `gpus`."""
+    """So many workers, at most; `logs` gets a file for each run, each has one of the `gpus`."""
 
-    def __init__(self, jobs: int, log: Path, gpus: Sequence[str] = ()):
-        self.jobs, self.log, self.gpus = jobs, log, gpus
+    def __init__(self, jobs: int, logs: Path, gpus: Sequence[str] = ()):
+        self.jobs, self.logs, self.gpus = jobs, logs, gpus
         self.workers: list[_Worker] = []
 
     def __call__(self, tasks: deque[Task], stop: Stop) -> Iterator[Ended | None]:
@@ -74,7 +74,7 @@ class Processes:
         pipe, theirs = context.Pipe()
         taken = [worker.gpu for worker in self.workers]
         gpu = least_used(self.gpus, taken) if self.gpus else None
-        process = context.Process(target=_serve, args=(theirs, str(self.log), gpu))
+        process = context.Process(target=_serve, args=(theirs, str(self.logs), gpu))
         process.start()
         theirs.close()
         self.workers.append(_Worker(process, pipe, gpu))
@@ -105,19 +105,17 @@ class Processes:
         self.workers.clear()
 
 
-def _serve(pipe: Connection, log: str, gpu: str | None) -> None:
+def _serve(pipe: Connection, logs: str, gpu: str | None) -> None:
     """What a worker does: tasks, until the other end of the pipe is closed."""
     if hasattr(os, "setsid"):
         os.setsid()
     if gpu is not None:
         os.environ[VARIABLE] = gpu
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             task = pipe.recv()
+            _print_into(Path(logs) / f"{task.name}.txt")
             with _Orphaned(pipe):
                 ended = perform(task, _print)
             pipe.send(ended)
@@ -142,6 +140,15 @@ class _Orphaned:
             if self.pipe.poll():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+
+
+def _print_into(file: Path) -> None:
+    """Let a file get all that is printed from here on, of libraries too; what is in it stays."""
+    file.parent.mkdir(exist_ok=True)
+    target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
 
 
 def _print(text: str) -> None:

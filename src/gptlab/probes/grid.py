@@ -7,12 +7,10 @@ from statistics import median
 
 from gptlab.model.accounting import cache_bytes, count_parameters
 from gptlab.model.gpt import Model
+from gptlab.probes.defaults import RATES, SEEDS
 from gptlab.probes.learning import Training, Trial, learn
 from gptlab.probes.tasks import Condition, Task
 from gptlab.train.optimizers import Optimizer
-
-RATES = (1e-3, 3e-3, 1e-2)
-SEEDS = 3
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from torch.nn.utils import get_total_norm
 
 from gptlab.data.batching import IGNORED, Batch
 from gptlab.model.gpt import GPT, Model
+from gptlab.probes.defaults import STEPS
 from gptlab.probes.draw import Draw
 from gptlab.probes.tasks import Condition, Task
 from gptlab.train.loop import clipping
 from gptlab.train.optimizers import Optimizer
 from gptlab.train.schedules.cosine import Cosine
 
-HELD_OUT = 2**63  # the seed of what is asked: seeds of recipes are less
-HELD_OUT_ROWS = 256  # of each condition
 WARMUP_STEPS = 100
 LARGEST_NORM = 1.0
 SOLVED, ENOUGH = 0.9, 0.99  # of the way from chance to ceiling
@@ -28,7 +27,7 @@ SOLVED, ENOUGH = 0.9, 0.99  # of the way from chance to ceiling
 class Training:
     """How long a trial is at most, of how many rows a step, and how often it is looked at."""
 
-    steps: int = 1000
+    steps: int = STEPS
     rows: int = 64
     every: int = 25
 
@@ -94,12 +93,7 @@ def learn(
 
 def held_out(task: Task) -> dict[str, Batch]:
     """Make the rows that are asked of every model, by condition."""
-    return {
-        condition.name: task.rows(
-            HELD_OUT_ROWS, Draw(HELD_OUT, task.variant, condition.name), condition.what
-        )
-        for condition in task.conditions()
-    }
+    return {each.name: task.asked(each.name, each.what) for each in task.conditions()}
 
 
 def way(conditions: Sequence[Condition], accuracy: Mapping[str, float]) -> float:

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import pytest
 from example_study import EFFECTS, example
 
-from gptlab.compare.report import sizes, write_report
-from gptlab.compare.report.contents import pictures
+from gptlab.compare.report import sizes, tables, write_report
+from gptlab.compare.report.contents import cost_beside, pictures
 from gptlab.compare.report.curves import band_of
 from gptlab.compare.report.pareto import frontier
-from gptlab.compare.results import Curve
+from gptlab.compare.results import Curve, Results
 
 VOID = {"meta", "br", "img"}
 
@@ -78,6 +78,30 @@ def test_the_verdicts_come_first(study, folder):
     assert "huge_lr: diverged (report), seed 0, 2, 3, 4: the loss of step 412" in head
     assert "window is not at the budget: no d_ff comes nearer" in head
     assert "window: the best optimizer.lr is at the edge of what was tried (0.01)" in head
+
+
+def test_times_that_were_taken_beside_other_runs_are_no_costs(study):
+    swiglu = next(found for found in study.comparisons if "time +8%" in cost_beside(study, found))
+    for shared in (swiglu.variant, study.base):
+        costs = [
+            cost.model_copy(update={"timed_beside": int(cost.variant == shared)})
+            for cost in study.costs
+        ]
+        beside = study.model_copy(update={"costs": costs})
+        assert cost_beside(beside, swiglu) == "costs: FLOPs/token +6%"
+        marked = [row[0] for row in tables.costs(beside).rows if "*" in " ".join(row)]
+        assert marked == [shared]
+        assert [row[0] for row in tables.costs(beside).rows if row[5].endswith(" *")] == marked
+    same = [cost.model_copy(update={"variant": swiglu.variant}) for cost in costs]
+    same = beside.model_copy(update={"costs": [costs[0], same[0]]})
+    assert cost_beside(same, swiglu) == "costs the same, but for time, which was not taken alone"
+
+
+def test_results_of_before_say_nothing_of_how_they_were_timed(study):
+    tree = study.model_dump(mode="json")
+    for cost in tree["costs"]:
+        del cost["timed_beside"]
+    assert Results.model_validate(tree) == study
 
 
 def test_every_run_has_its_command(study, folder):

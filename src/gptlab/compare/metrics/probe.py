@@ -14,10 +14,11 @@ from gptlab.compare.metrics._kept import Hear, Kept
 from gptlab.compare.texts import Facts
 from gptlab.config import Config, differences
 from gptlab.model.gpt import Model
-from gptlab.probes.grid import RATES, Plan, best_rate, with_rate
-from gptlab.probes.learning import HELD_OUT, Training, learn
+from gptlab.probes.defaults import RATES, STEPS
+from gptlab.probes.grid import Plan, best_rate, with_rate
+from gptlab.probes.learning import Training, learn
 from gptlab.probes.sizing import model_for
-from gptlab.probes.tasks import Task
+from gptlab.probes.tasks import HELD_OUT, Task
 from gptlab.runs.folder import RunFolder
 from gptlab.train.optimizers import Optimizer
 from gptlab.train.recipe import Recipe
@@ -41,7 +42,7 @@ class Probe(Kept):
 
     margin: PositiveFloat | None = 0.05
     task: Task
-    steps: PositiveInt = 1000
+    steps: PositiveInt = STEPS
     rates: Rates = RATES
     own_size: bool = False
 

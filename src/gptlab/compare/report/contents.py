@@ -18,9 +18,11 @@ COSTS = {
     "peak_memory_bytes": "memory (estimate)",
     "kv_bytes_per_token": "KV cache",
 }
+OF_TIME = ("seconds", "tokens_per_second")
 TIMES = (
-    "Seconds and tokens/s are medians over the runs as they went: beside each other, unless the "
-    "study was run with --jobs 1."
+    "Seconds and tokens/s are medians over the runs as they went. Those with a * were timed beside "
+    "other runs, with a share of the cores, and are no costs of the arm: remove the folders of "
+    "these runs and use --jobs 1 to time them alone."
 )
 METHOD = (
     "Differences are variant - base (times and speeds: variant / base). Runs of one seed have the "
@@ -99,18 +101,24 @@ def pictures(results: Results) -> dict[str, list[Picture]]:
 
 
 def cost_beside(results: Results, found: Comparison) -> str:
-    """Say in what the costs of a variant differ from those of the base, by one percent or more."""
+    """Say in what the costs of a variant differ from those of the base, by one percent or more.
+
+    Times that were taken beside other runs are none.
+    """
     costs = {x.variant: x for x in results.costs if x.scale == found.scale}
     if found.variant not in costs or found.base not in costs:
         return ""
     base, ours = (costs[name].model_dump() for name in (found.base, found.variant))
+    left_out = OF_TIME if base["timed_beside"] or ours["timed_beside"] else ()
     changes = {
         words: ours[name] / base[name] - 1
         for name, words in COSTS.items()
-        if ours[name] is not None and base[name]
+        if name not in left_out and ours[name] is not None and base[name]
     }
     told = [f"{words} {signed(100 * x, 10.0)}%" for words, x in changes.items() if abs(x) >= 0.01]
-    return f"costs: {', '.join(told)}" if told else "costs the same"
+    if told:
+        return f"costs: {', '.join(told)}"
+    return "costs the same" + ", but for time, which was not taken alone" * bool(left_out)
 
 
 def _unfinished(results: Results) -> list[str]:

@@ -10,7 +10,7 @@ from gptlab.compare.statistics import Better, median
 
 COSTS: Mapping[str, Callable[[Cost], float | None]] = {
     "training FLOPs of a run": lambda cost: cost.flops_per_token * cost.tokens,
-    "seconds of a run": lambda cost: cost.seconds,
+    "seconds of a run": lambda cost: None if cost.timed_beside else cost.seconds,
     "non-embedding parameters": lambda cost: cost.non_embedding,
     "KV-cache bytes per token": lambda cost: cost.kv_bytes_per_token,
 }

@@ -45,8 +45,8 @@ def costs(results: Results) -> Sheet:
             f"{x.non_embedding:,}",
             f"{x.flops_per_token:.4g}",
             f"{x.tokens:,}",
-            _maybe(x.seconds, "{:,.1f}"),
-            _maybe(x.tokens_per_second, "{:,.0f}"),
+            _maybe(x.seconds, "{:,.1f}" + " *" * bool(x.timed_beside)),
+            _maybe(x.tokens_per_second, "{:,.0f}" + " *" * bool(x.timed_beside)),
             _maybe(x.peak_memory_bytes, "{:,}"),
             f"{x.kv_bytes_per_token:,}",
         ]

@@ -20,6 +20,9 @@ from gptlab.data.batching import IGNORED, Batch, stack
 from gptlab.probes.draw import Draw
 from gptlab.probes.reading import Findings, Hear, Text
 
+HELD_OUT = 2**63  # the seed of what is asked: seeds of recipes are less
+HELD_OUT_ROWS = 256  # of each condition
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -56,6 +59,10 @@ class Task(Part):
     @abstractmethod
     def rows(self, N: int, draw: Draw, what: Any) -> Batch:
         """Make rows of a condition."""
+
+    def asked(self, name: str, what: Any) -> Batch:
+        """Make the rows of a condition that are asked of every model."""
+        return self.rows(HELD_OUT_ROWS, Draw(HELD_OUT, self.variant, name), what)
 
     def training_rows(self, N: int, draw: Draw) -> Batch:
         """Make rows of all conditions that are trained, as many of each, or one more."""
