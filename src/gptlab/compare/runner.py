@@ -97,7 +97,7 @@ class Runner:
 
     def _executor(self, at_once: int, device: str) -> Executor:
         if self.ray is not None:
-            return OnRay(self.ray, gpu=device == "cuda")
+            return OnRay(self.ray, device == "cuda", self.say)
         if at_once == 1:
             return lambda tasks, stop: in_this_process(tasks, stop, self.say)
         return Processes(at_once, self.folder / LOGS, gpus.visible() if device == "cuda" else [])
