@@ -305,6 +305,8 @@ def test_a_plan_runs_nothing_and_an_answer_follows(
     assert code in (None, 0), err
     assert "bits_per_byte" in out
     assert re.search(r"finds  differences of [\d.]+ bits/byte", gptlab(*words, "--plan")[1])
+    insensitive = (*words, "--metric", "bits_per_byte,margin=9", "--plan")
+    assert "finds  differences of 9 bits/byte" in gptlab(*insensitive)[1]
     code, out, err = gptlab(*words)
     assert code in (None, 0), err
     assert "What does rope do for validation bits per byte of shakespeare" in out
