@@ -108,7 +108,7 @@ def test_of_times_that_were_taken_alone_nothing_is_said(study, folder):
     assert not any("beside" in each.caption for some in pictures(study).values() for each in some)
     for file in ("report.html", "report.md"):
         text = (folder / file).read_text(encoding="utf-8")
-        assert "another look" not in text
+        assert "Those with a" not in text
         assert "<p></p>" not in text
 
 
