@@ -43,6 +43,7 @@ def test_a_verdict_and_its_sentence(difference, sd, verdict, begins):
 
 def test_a_difference_that_is_sure_and_surely_small_is_no_improvement():
     found = only(moved(-0.005, 0.001))
+    assert found.p_adjusted is not None
     assert found.p_adjusted < 0.001
     assert found.verdict == "no difference"
     assert found.text.endswith("; there, but too small to matter)")

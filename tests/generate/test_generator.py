@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gptlab.generate import reading
+from gptlab.generate import reading, recording
 from gptlab.generate.generator import generate_tokens
 from gptlab.generate.sampling import Sampler
 
@@ -116,6 +116,19 @@ def test_dropout_is_off_and_comes_back(build):
     assert not quiet.training
 
 
+def test_whoever_ends_first_leaves_dropout_off_for_the_other(build):
+    model, quiet = build(dropout=0.5).train(), build()
+    one, other = (generate_tokens(model, [PROMPT], 20, Sampler(0)) for _ in range(2))
+    written = [next(other)]
+    next(one)
+    one.close()
+    assert not model.training
+    assert [*written, *other] == [*generate_tokens(quiet, [PROMPT], 20, Sampler(0))]
+    assert model.training
+    assert list(generate_tokens(model.eval(), [PROMPT], 1, Sampler(0)))
+    assert not model.training, "what it was in an earlier use is forgotten"
+
+
 def test_a_consumer_that_stops_early_leaves_the_model_as_it_was(build):
     model = build().train()
     steps = generate_tokens(model, [PROMPT], 20, Sampler(0))
@@ -188,3 +201,40 @@ def test_reading_half_a_context_again_is_recorded_where_it_is_small(
             reader.append(ids_N)
     assert set(reader.recorded) == expected
     assert written == written_out(model, PROMPT, 5 * T)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_under_autocast_it_computes_in_bfloat16(build, monkeypatch, record):
+    monkeypatch.setattr(reading, "WORTH_RECORDING", 0 if record else 999)
+    model, seen = build(**ARCHITECTURES["gpt2"]), []
+
+    def sampler(logits_NV):
+        seen.append(logits_NV.clone())
+        return logits_NV.argmax(-1)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = written_out(model, PROMPT, 3 * T)
+        assert tokens(model, [PROMPT], 3 * T, sampler) == [expected]
+        tokens(model, [PROMPT], 1, sampler)
+    tokens(model, [PROMPT], 1, sampler)
+    assert seen[0].equal(seen[-2])
+    assert not seen[0].equal(seen[-1])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "window", "latent", "recurrent"])
+@pytest.mark.parametrize("most", [0, 2_000, 10_000])
+def test_a_step_that_takes_too_much_memory_is_not_recorded(build, monkeypatch, name, most):
+    """It is refused when some layers have remembered their token, and then taken again."""
+    monkeypatch.setattr(recording, "MOST_BYTES", most)
+    recurrent = {"attention": {"type": "gated_delta", "n_heads": 2}, "positions": "none"}
+    model = build(**(ARCHITECTURES | {"recurrent": recurrent})[name])
+    reader = reading.Reader(model, [PROMPT], 60, use_cache=True)
+    written = []
+    with torch.inference_mode():
+        for _ in range(3 * T):
+            ids_N = reader.next_logits().argmax(-1)
+            written.append(int(ids_N))
+            reader.append(ids_N)
+    assert not reader.is_repeatable
+    assert reader.recorded == {}
+    assert written == written_out(model, PROMPT, 3 * T)

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,3 +181,20 @@ def test_a_device_that_is_not_there_is_named(make_run, monkeypatch):
     with pytest.raises(ValueError, match="--device=cuda, but there is none here"):
         load(run.path, device="cuda")
     assert load(run.path).model.embedding.weight.device.type == "cpu"
+
+
+LOAD = """
+import sys
+from gptlab import load
+
+load(sys.argv[1], device="cpu").generate(max_tokens=30)
+print(*sys.modules, sep="\\n")
+"""
+
+
+def test_opening_a_run_does_not_wait_for_the_compiler(make_run):
+    run = make_run()
+    command = [sys.executable, "-c", LOAD, str(run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    can_wait = {"torch._dynamo", "torch._inductor", "sympy", "gptlab.train", "scipy"}
+    assert sorted(can_wait.intersection(done.stdout.split())) == []

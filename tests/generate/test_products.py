@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear
 
-from gptlab.generate import recording
+from gptlab.generate import products, recording
 from gptlab.generate.operations import Call
 from gptlab.generate.recording import record
+from gptlab.kernels.gelu import exact_gelu
 from gptlab.parts.layers import Linear, side_by_side
 
 D, F = 6, 4
@@ -64,6 +65,58 @@ def test_a_branch_is_added_by_its_product(calls, turned):
     assert len(calls) == 1
 
 
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let oneDNN multiply from three rows on, if it is there."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch was built without oneDNN")
+    monkeypatch.setattr(products, "FEW_ROWS", 3)
+    monkeypatch.setattr(products, "WORTH_ONEDNN", 3 * F * D)
+
+
+@pytest.fixture
+def by_onednn(monkeypatch: pytest.MonkeyPatch, many: None) -> list[str]:
+    """What is computed with products of many rows, each as it is laid out."""
+    then, made = products.ProductOfMany._then, []
+
+    def watched(self, function, form):
+        made.append(function)
+        return then(self, function, form)
+
+    monkeypatch.setattr(products.ProductOfMany, "_then", watched)
+    return made
+
+
+@pytest.mark.parametrize("small", [0, 10**6])
+@pytest.mark.parametrize("bias_F", [None, torch.randn(F)])
+@pytest.mark.parametrize("is_constant", [True, False])
+def test_many_rows_are_multiplied_by_onednn(
+    calls, by_onednn, monkeypatch, small, bias_F, is_constant
+):
+    monkeypatch.setattr(products, "SMALL", small)
+    x, stream, weight_FD = torch.randn(3, 1, D), torch.randn(3, 1, F), torch.randn(F, D)
+    changing = [] if is_constant else [weight_FD]
+    check(lambda: linear(x, weight_FD, bias_F), [weight_FD] * is_constant, x, *changing)
+    assert len(calls) == 1
+    check(lambda: stream + linear(x, weight_FD), [weight_FD], x, stream)
+    assert len(calls) == 1
+    assert by_onednn[0] == by_onednn[-1] == "none"
+    by_onednn.clear()
+    check(lambda: linear(x[:2], weight_FD), [weight_FD], x)
+    check(lambda: linear(x.double(), weight_FD.double()), [weight_FD], x)
+    assert by_onednn == []
+
+
+@pytest.mark.parametrize("bias_F", [None, torch.randn(F)])
+def test_gelu_is_taken_with_the_product(calls, by_onednn, bias_F):
+    x, weight_FD = 3 * torch.randn(3, 1, D), torch.randn(F, D)
+    check(lambda: exact_gelu(linear(x, weight_FD, bias_F)) * 2, [weight_FD], x)
+    assert len(calls) == 2
+    assert by_onednn == ["none", "gelu"]
+    check(lambda: exact_gelu(y := linear(x, weight_FD, bias_F)) * y, [weight_FD], x)
+    assert len(calls) == 3
+
+
 OTHER_STEPS = {
     "used twice": lambda x, s, w: (y := linear(x, w)) * 2 + (s + y),
     "a view used too": lambda x, s, w: (y := linear(x, w))[..., :1] * (s + y),
@@ -77,7 +130,10 @@ OTHER_STEPS = {
 
 
 @pytest.mark.parametrize("name", OTHER_STEPS)
-def test_other_sums_are_what_they_were(calls, name):
+@pytest.mark.parametrize("rows", ["few", "many"])
+def test_other_sums_are_what_they_were(calls, name, rows, request):
+    if rows == "many":
+        request.getfixturevalue("many")
     x, stream, weight_FD = torch.randn(3, 1, D), torch.randn(3, 1, F), torch.randn(F, D)
     check(lambda: OTHER_STEPS[name](x, stream, weight_FD), [weight_FD], x, stream)
     assert len(calls) > 1

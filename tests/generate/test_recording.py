@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from gptlab.generate import recording
 from gptlab.generate.recording import NotRepeatable, record
 
 
@@ -102,3 +103,30 @@ def test_whatever_a_step_does_it_does_again(step):
             x.copy_(torch.randn(4))
             y.copy_(torch.randn(4))
             torch.testing.assert_close(play(), step(x, y), equal_nan=True)
+
+
+def test_memory_beyond_what_a_recording_may_hold_is_refused(monkeypatch):
+    monkeypatch.setattr(recording, "MOST_BYTES", 3_999)
+    newest = torch.ones(500)
+    record(lambda: (newest + 1).add_(1)[:3].view(3, 1), [])
+    with pytest.raises(NotRepeatable, match="memory"):
+        record(lambda: newest + (newest + 1), [])
+
+
+def test_what_writes_in_place_for_some_arguments_is_not_taken_for_others():
+    newest = torch.tensor([[3.0, 1.0], [2.0, 5.0]])
+    steps = [
+        lambda: newest.sum(-1),
+        lambda: newest.sum(-1, keepdim=True),
+        lambda: newest.sum(),
+        lambda: newest.clamp(min=2),
+        lambda: newest.clamp(max=2),
+        lambda: newest.mT.sum(-1),
+        lambda: newest.max(),
+        lambda: newest.sort(descending=True).values,
+        lambda: newest.sort(descending=False).values,
+    ]
+    plays = [record(step, [])[1] for step in steps]
+    newest.copy_(torch.tensor([[4.0, 7.0], [0.0, 2.5]]))
+    for step, play in zip(steps, plays, strict=True):
+        assert play().equal(step())

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from gptlab.generate.sampling import Sampler
+from gptlab.generate import sampling
+from gptlab.generate.sampling import Sampler, best
 
 LOGITS = torch.tensor([0.3, 2.0, -1.0, 1.4, 0.9, -3.0, 1.9, 0.0])
 
@@ -133,3 +134,20 @@ def test_scores_that_are_not_finite_are_refused(bad, temperature):
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         Sampler(**settings)
+
+
+@pytest.mark.parametrize(("N", "V", "C"), [(8, 65, 50), (40, 257, 50), (9, 7, 7), (8, 3, 1)])
+@pytest.mark.parametrize("several", [0, 10**6])
+def test_the_best_are_the_best_however_they_are_found(monkeypatch, N, V, C, several):
+    monkeypatch.setattr(sampling, "SEVERAL_ROWS", several)
+    logits_NV = torch.randn(N, V).mul(10)
+    logits_NV[0, :3] = torch.tensor([-0.0, float("-inf"), 1e-42])
+    values_NC, ids_NC = best(logits_NV, C)
+    assert values_NC.equal(logits_NV.sort(descending=True).values[:, :C])
+    assert values_NC.equal(logits_NV.gather(1, ids_NC))
+    assert all(len(set(ids)) == C for ids in ids_NC.tolist())
+
+
+def test_of_equals_the_first_are_best():
+    logits_NV = torch.tensor([[1.0, 3.0, 3.0, 2.0, 3.0]]).expand(8, -1)
+    assert best(logits_NV, 2)[1].tolist() == [[1, 2]] * 8

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -23,3 +25,9 @@ def test_a_step_that_fails_gives_the_threads_back():
     with pytest.raises(ZeroDivisionError):
         with_threads_for(1, lambda: 1 / 0)
     assert torch.get_num_threads() == 2
+
+
+def test_another_thread_leaves_the_number_of_threads_alone(monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: pytest.fail(f"set to {n}"))
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(with_threads_for, 1, lambda: "done").result() == "done"

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
@@ -44,3 +46,16 @@ def test_who_notes_operations_sees_one():
         exact_gelu(x)
     assert seen.count(exact_gelu) == 1
     assert len(seen) == 1
+
+
+def test_another_thread_leaves_onednn_alone(monkeypatch):
+    """It is switched for the whole process, which may be computing something else meanwhile."""
+    monkeypatch.setattr(torch._C, "_set_mkldnn_enabled", lambda _: pytest.fail("switched"))
+    x, out = torch.linspace(-4, 4, 9), torch.zeros(9)
+    with ThreadPoolExecutor() as pool:
+        y = pool.submit(exact_gelu, x).result()
+        assert pool.submit(exact_gelu, x, out=out).result() is out
+    torch.testing.assert_close(y, x * (1 + torch.erf(x / 2**0.5)) / 2)
+    assert out.equal(y)
+    with pytest.raises(pytest.fail.Exception, match="switched"):
+        exact_gelu(x)

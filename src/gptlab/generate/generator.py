@@ -11,6 +11,9 @@ N texts, T tokens read at once, V vocabulary.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -75,12 +78,30 @@ def _generate(
                         reader.keep(wanted)
 
 
+@dataclass
+class _Use:
+    """How many want a model's dropout off, and whether it was on before."""
+
+    n: int = 0
+    was_training: bool = False
+
+
+_uses: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()
+_lock = Lock()
+
+
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off, and back on afterwards if it was on."""
-    was_training = model.training
-    model.eval()
+    """Switch dropout off; the last of those who want it off switches it back on if it was on."""
+    with _lock:
+        use = _uses.setdefault(model, _Use())
+        use.was_training = model.training or (use.n > 0 and use.was_training)
+        use.n += 1
+        model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        with _lock:
+            use.n -= 1
+            if use.n == 0:
+                model.train(use.was_training)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C import _nn  # pyright: ignore[reportAttributeAccessIssue]
+from torch.nn.functional import linear
 
 OTHER_ARGUMENTS = {"where"}  # torch has it with others than the method of that name
 CONVERSIONS = {"contiguous", "float", "to"}  # which give what they are given where it is right
@@ -84,6 +85,8 @@ def _into(
     if len(made) > 1:
         return lambda: _copy(tensors_in(function(*args, **kwargs)), made)
     (out,) = made
+    if function is linear and {x.dtype for x in tensors_in((args, kwargs))} == {out.dtype}:
+        return partial(_nn.linear, *args, **kwargs, out=out)  # untried, as it takes the most time
     for form in _forms(function):
         if _gives(out, form, args, kwargs, {"out": torch.empty_like(out)}):
             return partial(form, *args, **kwargs | {"out": out})

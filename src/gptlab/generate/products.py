@@ -1,14 +1,14 @@
 """The products of a recorded step, in the fewest and cheapest calls.
 
 `linear` is `mm` behind questions whose answers are known once shapes are; small weights may lie as
-`mm` reads them best; and where what it gives is only added to something, as a branch is to the
-stream, the product adds it.
+`mm` reads them best; where what it gives is only added to something, as a branch is to the stream,
+the product adds it; and many rows are multiplied by oneDNN, which also takes GELU with it.
 
 N rows, I inputs, O outputs.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,11 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear
 
 from gptlab.generate.operations import Call, Operation, memory
+from gptlab.kernels.gelu import exact_gelu
 from gptlab.parts.layers import SMALL
+
+FEW_ROWS = 8  # below which a product waits for its weights, however it is computed
+WORTH_ONEDNN = 2**20  # products of numbers, which outweigh what a call of oneDNN's costs
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,58 @@ class Product:
         return partial(torch.addmm, other_NO, self.x_NI, self.weight_IO, out=sum_NO)
 
 
+@dataclass(frozen=True)
+class ProductOfMany:
+    """The same of many rows in float32, by oneDNN: on AMD's processors twice as fast as by MKL."""
+
+    x_NI: Tensor
+    weight_OI: Tensor
+    bias_O: Tensor | None
+    y_NO: Tensor
+
+    def call(self) -> Call:
+        compute = self._then("none", "")
+        return lambda: self.y_NO.copy_(compute())
+
+    def added_to(self, other_NO: Tensor, sum_NO: Tensor) -> Call:
+        compute = self._then("none", "")
+        return lambda: torch.add(other_NO, compute(), out=sum_NO)
+
+    def activated(self, out_NO: Tensor) -> Call:
+        compute = self._then("gelu", "none")
+        return lambda: out_NO.copy_(compute())
+
+    def _then(self, function: str, form: str) -> Callable[[], Tensor]:
+        product = torch.ops.mkldnn._linear_pointwise.default
+        return partial(product, self.x_NI, self.weight_OI, self.bias_O, function, [], form)
+
+
+AnyProduct = Product | ProductOfMany
+
+
 def lay_out(operations: Sequence[Operation], changing: set[int], result: Tensor) -> list[Call]:
     """List the calls that do these operations again. changing: the memory that they change."""
     readers = Counter([memory(result), *(x for each in operations for x in each.reads)])
     changed = {x for each in operations if each.again for x in each.fills & each.reads}
     calls = {each: each.again for each in operations if each.again}
-    to_add: dict[int, tuple[Operation, Product]] = {}  # by the tensor that is only added
+    to_add: dict[int, tuple[Operation, AnyProduct]] = {}  # by the tensor that is only added
+    to_bend: dict[int, tuple[Operation, ProductOfMany]] = {}  # by the tensor that is only activated
     for each in [*calls]:
         if each.function is linear:
             product = _product(*each.args, **each.kwargs, y=each.made[0], changing=changing)
             if product is None:
                 continue
             calls[each] = product.call()
-            is_used_once = readers[memory(product.y_NO)] == 1
-            if product.bias_O is None and is_used_once and memory(product.x_NI) not in changed:
+            if readers[memory(product.y_NO)] > 1 or memory(product.x_NI) in changed:
+                continue
+            if product.bias_O is None:
                 to_add[id(each.made[0])] = each, product
+            if isinstance(product, ProductOfMany):
+                to_bend[id(each.made[0])] = each, product
+        elif each.function is exact_gelu and id(each.args[0]) in to_bend:
+            earlier, product = to_bend[id(each.args[0])]
+            calls[each] = product.activated(each.made[0].view(product.y_NO.shape))
+            del calls[earlier]
         elif each.function is embedding:
             calls[each] = _choice(each, *each.args, **each.kwargs)
         elif (found := _sum_with(to_add, each)) is not None:
@@ -64,15 +105,25 @@ def lay_out(operations: Sequence[Operation], changing: set[int], result: Tensor)
 
 def _product(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *, y: Tensor, changing: set[int]
-) -> Product | None:
+) -> AnyProduct | None:
     """Read the arguments of `linear`; None for rows that do not lie side by side, or autocast."""
     given = [x for x in (input, weight, bias) if x is not None]
     if not (input.is_contiguous() and y.is_contiguous() and {x.dtype for x in given} == {y.dtype}):
         return None
-    weight_IO = weight.t()
-    if weight.numel() <= SMALL and memory(weight) not in changing:
-        weight_IO = weight_IO.contiguous()
-    return Product(input.view(-1, len(weight_IO)), weight_IO, bias, y.view(-1, len(weight)))
+    x_NI, y_NO = input.view(-1, weight.shape[1]), y.view(-1, len(weight))
+    may_lie_otherwise = weight.numel() <= SMALL and memory(weight) not in changing
+    if _is_for_onednn(x_NI, weight):
+        if may_lie_otherwise:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight, len(x_NI))
+        return ProductOfMany(x_NI, weight, bias, y_NO)
+    weight_IO = weight.t().contiguous() if may_lie_otherwise else weight.t()
+    return Product(x_NI, weight_IO, bias, y_NO)
+
+
+def _is_for_onednn(x_NI: Tensor, weight_OI: Tensor) -> bool:
+    is_cpu_float = x_NI.device.type == "cpu" and x_NI.dtype == torch.float32
+    is_large = len(x_NI) >= FEW_ROWS and len(x_NI) * weight_OI.numel() >= WORTH_ONEDNN
+    return is_cpu_float and is_large and torch.backends.mkldnn.is_available()
 
 
 def _choice(
@@ -88,7 +139,7 @@ def _choice(
 
 
 def _sum_with(
-    to_add: dict[int, tuple[Operation, Product]], operation: Operation
+    to_add: dict[int, tuple[Operation, AnyProduct]], operation: Operation
 ) -> tuple[Operation, Call] | None:
     """Find the product that a sum is of; give its operation, and a call that does both."""
     total = operation.made[0]

@@ -5,7 +5,6 @@ N texts of which n are left, T tokens read at once, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -39,7 +38,8 @@ class Reader:
         self.caches: list[Any] | None = None
         self.recorded: dict[str, Callable[[], Tensor]] = {}
         self.is_repeatable = True
-        self.n_weights = sum(x.numel() for x in chain(model.parameters(), model.buffers()))
+        self.constants = [*model.parameters(), *model.buffers()]
+        self.n_weights = sum(x.numel() for x in self.constants)
         tokens_nT = torch.zeros(len(prompts), self.longest, dtype=torch.long)
         for row_T, prompt in zip(tokens_nT, prompts, strict=True):
             row_T[: len(prompt)] = torch.tensor(prompt)
@@ -164,9 +164,8 @@ class Reader:
             return step()
         assert self.caches is not None
         before = [dict(vars(cache)) for cache in self.caches if cache is not None]
-        constants = chain(self.model.parameters(), self.model.buffers())
         try:
-            logits_nV, self.recorded[name] = record(step, constants)
+            logits_nV, self.recorded[name] = record(step, self.constants)
         except NotRepeatable:
             self.is_repeatable = False
             for cache, values in zip(filter(None, self.caches), before, strict=True):

@@ -29,7 +29,10 @@ class TextStream:
             return ""
         if token == self.tokenizer.end_of_text:
             return self.close()
-        self.held += self.decoder.decode(self.tokenizer.bytes_of(token))
+        text = self.decoder.decode(self.tokenizer.bytes_of(token))
+        if not self.stops:
+            return text
+        self.held += text
         return self._release(self._beginning_of_a_stop())
 
     def close(self) -> str:
@@ -43,9 +46,6 @@ class TextStream:
 
     def _release(self, n_waiting: int) -> str:
         """Give out the held text but for its last characters, or what precedes a stop string."""
-        if not self.stops:
-            text, self.held = self.held, ""
-            return text
         found = [
             (start + len(stop), start)
             for stop in self.stops
@@ -58,8 +58,6 @@ class TextStream:
 
     def _beginning_of_a_stop(self) -> int:
         """Count the last characters that may turn out to be the beginning of a stop string."""
-        if not self.stops:
-            return 0
         lengths = (
             length
             for stop in self.stops

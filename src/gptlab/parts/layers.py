@@ -114,6 +114,11 @@ class Embedding(nn.Embedding):
         is_eager_cpu = input.is_cpu and not torch.compiler.is_compiling()
         return self.is_tied and is_eager_cpu and input.numel() < self.num_embeddings
 
+    def reset_parameters(self) -> None:
+        """Leave shapes without values alone: torch would import its compiler to draw nothing."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
 
 class Dropout(nn.Module):
     """Set a fraction of the numbers to 0 in training, and scale the others up."""

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +133,16 @@ def _begin(job: dict[str, Any]) -> Session:
 
 
 def _saved_and_loaded(job: dict[str, Any]) -> LanguageModel:
+    """Open a run that another process has saved, whose memory is not this one's."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        path = process.submit(_save, job).result()
+    return load(path, quantize=job.get("quantize", "none"))
+
+
+def _save(job: dict[str, Any]) -> Path:
     session = _begin(job)
     session.save()
-    return load(session.run.path, quantize=job.get("quantize", "none"))
+    return session.run.path
 
 
 def _checksum(ids: Sequence[np.ndarray]) -> int:
