@@ -133,7 +133,9 @@ def test_what_runs_really_took_is_told(
     monkeypatch.setattr(
         collecting,
         "_cost",
-        lambda arm, runs: cost(arm, runs).model_copy(update={"seconds": seconds[arm.name]}),
+        lambda conducted, arm, runs: cost(conducted, arm, runs).model_copy(
+            update={"seconds": seconds[arm.name]}
+        ),
     )
     results = run(asked)
     base, arm = results.budget.matches
