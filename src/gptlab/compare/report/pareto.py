@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from gptlab.compare.report.picture import FAINT, Picture, color_of, looks, panels
 from gptlab.compare.results import Cost, Results
@@ -46,6 +47,7 @@ def pareto(results: Results) -> Picture | None:
                     _draw(axes, results, cost, x, values[arm], middle)
             _frontier(axes, points, metric.better)
             axes.set_xlabel(name)
+            axes.xaxis.set_major_formatter(EngFormatter())
         figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
         places[0].set_ylabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
     down = "below" if metric.better == "lower" else "above"
