@@ -1,5 +1,6 @@
 """Reports: whole, self-contained, harmless whatever things are called, and always the same."""
 
+import math
 import re
 from base64 import b64decode
 from functools import partial
@@ -7,12 +8,14 @@ from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from example_study import BPB, EFFECTS, example
 
 from gptlab.compare.report import sizes, tables, write_report
 from gptlab.compare.report.contents import cost_beside, pictures
 from gptlab.compare.report.curves import band_of
+from gptlab.compare.report.forest import forest
 from gptlab.compare.report.html import page
 from gptlab.compare.report.markdown import markdown
 from gptlab.compare.report.pareto import frontier, pareto
@@ -202,6 +205,19 @@ def test_enough_sizes_have_a_curve(tmp_path, monkeypatch):
     write_report(example(seeds=(0, 1), scales=scales, names=("gpt2", "rotary")), tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert re.search(r"rotary: the loss falls to \S+ by N\^-\S+ \(exponent ", text)
+
+
+def test_a_ratio_stands_where_its_logarithm_is_and_is_told_in_percent(study):
+    metric = next(each for each in study.metrics if each.scale == "ratio")
+    picture = forest(study, metric)
+    assert picture is not None
+    (axes,) = picture.figure.axes
+    tick = axes.xaxis.get_major_formatter()
+    assert [tick(math.log(x), None) for x in (0.5, 1.0, 2.0)] == ["-50", "+0", "+100"]
+    line = next(each for each in study.comparisons if each.metric == metric.name)
+    first, *_ = (np.asarray(each.get_xdata()) for each in axes.lines if each.get_marker() == "o")
+    assert line.difference is not None
+    assert first.item() == pytest.approx(math.log(line.difference))
 
 
 def test_ticks_are_numbers():

@@ -19,11 +19,11 @@ COSTS = {
     "kv_bytes_per_token": "KV cache",
 }
 OF_TIME = ("seconds", "tokens_per_second")
+MEDIANS = "Seconds and tokens/s are medians over the runs as they went."
 TIMES = (
-    "Seconds and tokens/s are medians over the runs as they went. Those with a * were timed beside "
-    "other runs, with a share of the cores, and are no costs of the arm: remove the folders of "
-    "these runs and use --jobs 1 to time them alone (which makes other results, and so another "
-    "look)."
+    " Those with a * were timed beside other runs, with a share of the cores, and are no costs of "
+    "the arm: remove the folders of these runs and use --jobs 1 to time them alone (which makes "
+    "other results, and so another look)."
 )
 METHOD = (
     "Differences are variant - base (times and speeds: variant / base). Runs of one seed have the "
@@ -125,8 +125,8 @@ def cost_beside(results: Results, found: Comparison) -> str:
 
 
 def on_times(results: Results) -> str:
-    """Say what the times of the costs are, where some of them are none."""
-    return TIMES if any(cost.timed_beside for cost in results.costs) else ""
+    """Say what the times of the costs are."""
+    return MEDIANS + TIMES * any(cost.timed_beside for cost in results.costs)
 
 
 def _unfinished(results: Results) -> list[str]:

@@ -34,10 +34,13 @@ def forest(results: Results, metric: Metric) -> Picture | None:
             f"← {sides[0]}      {metric.title}, difference from {results.base}"
             f"{f' ({unit})' if unit else ''}      {sides[1]} →"
         )
+        if metric.scale == "ratio":
+            axes.xaxis.set_major_formatter(lambda x, _: f"{100 * math.expm1(x):+.0f}")
     margins = dict.fromkeys(f"±{size(line.margin, metric)}" for line in lines if line.margin)
     grey = f" Grey: too small to matter, {', '.join(margins)}." if margins else ""
     caption = (
-        f"Large dots are means, small ones single seeds. Thick bars: {lines[0].confidence:.0%} "
+        "Large dots are means (medians, by ranks, where runs were lost), small ones single seeds. "
+        f"Thick bars: {lines[0].confidence:.0%} "
         "interval of each line by itself; thin ones, which decide what is `no difference`, hold "
         f"for all at once.{grey}"
     )
@@ -81,8 +84,8 @@ def _pairs(results: Results, metric: Metric, line: Comparison) -> list[float]:
 
 
 def _x(value: float, metric: Metric) -> float:
-    """Place a difference; of a ratio the logarithm in percent, on which 1/2 is as far as 2."""
-    return 100 * math.log(value) if metric.scale == "ratio" else value
+    """Place a difference; of a ratio by its logarithm, on which 1/2 is as far as 2."""
+    return math.log(value) if metric.scale == "ratio" else value
 
 
 def _label(line: Comparison) -> str:
