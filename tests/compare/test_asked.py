@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,32 @@ def test_a_file_takes_the_short_forms_of_the_command_line(recipe_file: Path, tmp
     assert [metric.label for metric in found.metrics] == ["val_loss"]
 
 
+def test_blanks_after_commas_change_nothing(tmp_path: Path):
+    written = (
+        "base: shakespeare\nname: one\nvariants:\n"
+        "  a: model.positions=rotary, model.norm=rms_norm\n"
+        "  b: llama3_nano, model.d_model=64, model.n_layers=2\n"
+        "seeds: 0, 3\nscales: nano, micro\ntune: lr=1e-3, 2e-3\n"
+        "metrics: steps_to_loss, target=1.5\n"
+    )
+    (tmp_path / "wide.yaml").write_text(written)
+    (tmp_path / "narrow.yaml").write_text(written.replace(", ", ","))
+    wide, narrow = (read_study(str(tmp_path / f"{x}.yaml")) for x in ("wide", "narrow"))
+    assert wide == narrow
+    assert wide.variants["a"] == ("model.positions=rotary", "model.norm=rms_norm")
+
+
+def test_settings_that_are_typed_after_a_file_change_its_sizes(recipe_file: Path, tmp_path: Path):
+    head = f"name: sized\nbase: {recipe_file}\nvariants: {{rope: model.positions=rotary}}\n"
+    heads = "model.attention.n_heads=4"
+    for sizes in ("[nano]", "{nano: [model.d_model=24], wide: [model.d_model=32]}"):
+        (tmp_path / "a.yaml").write_text(f"{head}scales: {sizes}\n")
+        (tmp_path / "b.yaml").write_text(f"{head}scales: {sizes}\nsettings: [{heads}]\n")
+        typed = Asked(str(tmp_path / "a.yaml"), settings=(heads,))
+        assert typed.study() == read_study(str(tmp_path / "b.yaml"))
+        assert [*replace(typed, scales="micro").study().scales] == ["micro"]
+
+
 def test_a_question_is_asked_in_words(recipe_file: Path, tmp_path: Path, study: MakeStudy):
     (tmp_path / "a.yaml").write_text(
         f"base: {recipe_file}\nquestion: Does it turn?\nvariants: {{r: model.positions=rotary}}\n"
@@ -230,6 +257,8 @@ def test_a_mistake_is_told_before_a_text_is_missed(name: str, gptlab: Command, r
         ("bad.yaml", f"{HEAD}seeds: 0\n", "bad.yaml: seeds: give how many, such as 5, or which"),
         ("bad.yaml", f"{HEAD}seeds: -1\n", "bad.yaml: seeds: give how many, such as 5, or which"),
         ("bad.yaml", f"{HEAD}tune: beta\n", "bad.yaml: tune: the learning rate is tuned: lr, or"),
+        ("bad.yaml", f"{HEAD}settings: [model.nrom=l2]\nscales: [nano]\n", "bad.yaml: settings: "),
+        ("bad.yaml", f"{HEAD.replace('spe', 'sp')}scales: [nano]\n", "bad.yaml: base: no recipe"),
         ("bad.yaml", f"{HEAD}scales: [nan]\n", "bad.yaml: scales: no size 'nan'; did you mean"),
         (
             "bad.yaml",
@@ -276,6 +305,8 @@ def test_a_plan_runs_nothing_and_an_answer_follows(
     assert code in (None, 0), err
     assert "bits_per_byte" in out
     assert re.search(r"finds  differences of [\d.]+ bits/byte", gptlab(*words, "--plan")[1])
+    insensitive = (*words, "--metric", "bits_per_byte,margin=9", "--plan")
+    assert "finds  differences of 9 bits/byte" in gptlab(*insensitive)[1]
     code, out, err = gptlab(*words)
     assert code in (None, 0), err
     assert "What does rope do for validation bits per byte of shakespeare" in out

@@ -71,7 +71,7 @@ def test_that_runs_were_timed_beside_others_is_told_by_the_runs(
     asked = study(seeds=(0,), metrics=("bits_per_byte", "tokens_per_second"))
     note = (
         "tokens_per_second: 3 of 3 runs were timed beside others; remove their folders and use "
-        "--jobs 1 to time them alone"
+        "--jobs 1 to time them alone (which makes other results, and so another look)"
     )
     assert note in run(asked, replace(how, jobs=3)).notes
     results = run(asked)  # with --jobs 1, but nothing is timed again

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from studies import Conduct, MakeStudy, timeless, values
 
+from gptlab import files
 from gptlab.compare import jobs
+from gptlab.compare.beginning import alone
 from gptlab.compare.conduct import How
 from gptlab.compare.identity import noted
 from gptlab.compare.jobs import Task, perform
@@ -161,6 +163,17 @@ def test_a_folder_that_appears_meanwhile_is_no_failure(
         alone.runs[0].curve.model_dump()
     )
     assert not (how.folder(study()) / "failures.jsonl").exists()
+
+
+@pytest.mark.parametrize("hindrance", ["runs", "runs/.0123.lock"])
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(hindrance: str, tmp_path: Path):
+    root = tmp_path / "runs"
+    if root == tmp_path / hindrance:
+        root.touch()
+    else:
+        (tmp_path / hindrance).mkdir(parents=True)
+    with pytest.raises(files.WriteError, match=r"runs/\.0123\.lock could not be locked: "):
+        alone(root, "0123").__enter__()
 
 
 def test_what_was_sealed_while_waiting_is_not_touched(study: MakeStudy, run: Conduct, how: How):

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import sys
 import time
 from collections import deque
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from studies import Conduct, MakeRecipe, MakeStudy, timeless
 
 from gptlab import machine
+from gptlab.compare import workers
 from gptlab.compare.conduct import How
 from gptlab.compare.jobs import Ended, Task
 from gptlab.compare.on_ray import OnRay
@@ -246,10 +248,47 @@ def test_a_node_that_is_down_or_has_no_gpu_does_not_count(task: Task):
         {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0}},
         {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}},
     ]
-    two, check = replace(task, threads=2), OnRay._refuse_what_waits_for_ever
-    check(OnRay("auto", gpu=False), nodes, two)
-    check(OnRay("auto", gpu=True), nodes, task)
+    two, said = replace(task, threads=2), list[str]()
+    cpus, gpus = (OnRay("local", gpu, said.append) for gpu in (False, True))
+    cpus._tell_what_waits(nodes, two)
+    gpus._tell_what_waits(nodes, task)
     with pytest.raises(ValueError, match=r"asks for 2 CPUs.* largest node of the cluster has 1: "):
-        check(OnRay("auto", gpu=True), nodes, two)
+        gpus._tell_what_waits(nodes, two)
     with pytest.raises(ValueError, match="takes a GPU and a CPU, and no node"):
-        check(OnRay("auto", gpu=True), nodes[::2], task)
+        gpus._tell_what_waits(nodes[::2], task)
+    assert not said
+
+
+def test_a_cluster_that_may_grow_is_waited_for(task: Task):
+    said: list[str] = []
+    head = [{"Alive": True, "Resources": {"CPU": 0.0}}]
+    OnRay("auto", False, said.append)._tell_what_waits(head, task)
+    assert said == [
+        "--ray=auto: a run takes a CPU, and no node of the cluster has that to give: add one that "
+        "has; until then runs wait"
+    ]
+
+
+def test_what_was_printed_before_is_not_in_the_file_of_a_run(tmp_path: Path):
+    child = os.fork()
+    if child == 0:
+        with open(1, "w", closefd=False) as sys.stdout:
+            workers._print_into(tmp_path / "one")
+            print("one")
+            workers._print_into(tmp_path / "two")
+            print("two")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "one": "one\n",
+        "two": "two\n",
+    }
+
+
+def test_a_run_that_has_nowhere_to_print_says_why_it_failed(task: Task, tmp_path: Path):
+    (tmp_path / "logs").touch()
+    (ended,) = filter(None, Processes(1, tmp_path / "logs")(deque([task]), lambda: False))
+    assert (ended.how, ended.problem) == (
+        "failed",
+        f"{tmp_path / 'logs' / 'one.txt'} could not be written: File exists",
+    )

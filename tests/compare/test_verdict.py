@@ -46,7 +46,30 @@ def test_a_difference_that_is_sure_and_surely_small_is_no_improvement():
     assert found.p_adjusted is not None
     assert found.p_adjusted < 0.001
     assert found.verdict == "no difference"
-    assert found.text.endswith("; there, but too small to matter)")
+    assert "; p < 0.001 where look" in found.text
+    assert found.text.endswith(", but too small to matter)")
+
+
+def test_a_margin_of_noise_alone_does_not_make_a_sure_difference_small():
+    """More seeds would else take back what fewer had found."""
+    noisy = {seed: x + 0.1 * (-1) ** seed for seed, x in BASE.items()}
+    floor = noise.measure("tiny", "abc", [], {"bpb": list(noisy.values())}, [LOSS])
+    metric = with_margin(LOSS.model_copy(update={"margin": None}), noisy, floor)
+    found = only(moved(-0.02, 0.005, noisy), metric, noisy, noise=floor)
+    assert found.family_low is not None
+    assert found.family_low > -floor.metrics["bpb"].sd
+    assert found.verdict == "better"
+    assert found.text.endswith("; less than the margin)")
+    same = only(moved(0.001, 0.005, noisy), metric, noisy, noise=floor)
+    assert same.verdict == "no difference"
+
+
+def test_the_smallest_effect_is_one_that_matters():
+    sharp = moved(-0.05, 0.001)
+    assert only(sharp).smallest_effect == 0.01
+    strict = only(sharp, LOSS.model_copy(update={"margin": 0.0001}))
+    assert strict.smallest_effect is not None
+    assert strict.smallest_effect < 0.01
 
 
 def test_a_difference_that_may_be_small_is_said_to_be():

@@ -129,6 +129,17 @@ def test_whoever_ends_first_leaves_dropout_off_for_the_other(build):
     assert not model.training, "what it was in an earlier use is forgotten"
 
 
+def test_a_text_that_rests_leaves_training_to_who_goes_on_with_it(build):
+    model = build(dropout=0.5).train()
+    resting = generate_tokens(model, [PROMPT], 20, Sampler(0))
+    next(resting)
+    model.train()
+    assert list(generate_tokens(model, [PROMPT], 3, Sampler(0)))
+    assert model.training
+    resting.close()
+    assert model.training
+
+
 def test_a_consumer_that_stops_early_leaves_the_model_as_it_was(build):
     model = build().train()
     steps = generate_tokens(model, [PROMPT], 20, Sampler(0))

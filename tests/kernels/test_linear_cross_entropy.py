@@ -59,15 +59,26 @@ def test_the_loss_and_its_gradients(softcap: float | None):
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_share_of_it(softcap: float | None, times: int):
     x, weight, targets = example()
-    mean = linear_cross_entropy(x, weight, targets, softcap, torch.tensor(1 / 34))
+    share = torch.tensor(1 / 34, dtype=torch.float64)
+    mean = linear_cross_entropy(x, weight, targets, softcap, share)
     expected = whole(x, weight, targets, softcap, "mean")
-    torch.testing.assert_close(mean, expected, rtol=1e-7, atol=0)
+    torch.testing.assert_close(mean, expected, rtol=1e-12, atol=0)
     for got, wanted in zip(
         torch.autograd.grad(times * mean, [x, weight]),
         torch.autograd.grad(times * expected, [x, weight]),
         strict=True,
     ):
-        torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_gradients_are_taken_once(times: int):
+    """They are scaled in place: a second time would change what was given out before."""
+    x, weight, targets = example()
+    loss = times * linear_cross_entropy(x, weight, targets)
+    torch.autograd.grad(loss, [x, weight], retain_graph=True)
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        torch.autograd.grad(loss, [x, weight])
 
 
 @pytest.mark.parametrize("softcap", [None, 5.0])

@@ -184,5 +184,7 @@ def test_few_tokens_of_a_large_vocabulary_leave_a_whole_gradient(tiny: Tiny, hea
 
 def test_tied_tokens_are_looked_up_without_a_second_table(tiny: Tiny):
     embedding = tiny(vocab_size=500).build().embedding
-    gradient = torch.autograd.grad(embedding(tokens()).sum(), embedding.weight)
-    assert gradient[0].is_sparse
+    for head_follows in (False, True):
+        rows_BTD = embedding(tokens(), head_follows)
+        (gradient,) = torch.autograd.grad(rows_BTD.sum(), embedding.weight)
+        assert gradient.is_sparse == head_follows

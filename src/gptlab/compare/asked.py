@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptlab.compare.reading import is_study, one_of, read_study, variants_of
+from gptlab.compare.scales import renewed
 from gptlab.compare.study import Study, budgets
 from gptlab.recipes import open_recipe
 from gptlab.runs.folder import MAX_NAME
@@ -31,8 +32,10 @@ class Asked:
             study = read_study(self.target)
             if self.variants:
                 raise ValueError(f"--variant: {self.target} names the variants; add them there")
-            changed = {**self._given(), "settings": study.settings + self.settings}
-            return Study.parse(study.model_dump(mode="json") | changed)
+            settings = study.settings + self.settings
+            before, after = study.base.override(study.settings), study.base.override(settings)
+            changed = {"settings": settings, "scales": renewed(study.scales, before, after)}
+            return Study.parse(study.model_dump(mode="json") | changed | self._given())
         if not self.variants:
             raise ValueError("nothing to compare: name a --variant, as rope:model.positions=rotary")
         variants = variants_of(self.variants)

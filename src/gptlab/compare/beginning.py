@@ -14,15 +14,18 @@ from gptlab.runs.folder import PATIENCE, Taken
 def alone(root: Path, identity: str) -> Iterator[None]:
     """Keep others from beginning this run. Raises Taken if somebody does already.
 
-    The lock is the operating system's: it ends with the process, however that dies.
+    What the disk refuses is a WriteError. The lock is the operating system's: it ends with the
+    process, however that dies.
     """
-    root.mkdir(parents=True, exist_ok=True)
     file = root / f".{identity}.lock"
     lock = FileLock(file, timeout=PATIENCE)
     try:
+        root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise Taken(f"{identity} in {root} is begun by another process") from None
+    except OSError as error:
+        raise files.WriteError(f"{file} could not be locked: {files.reason(error)}") from error
     try:
         yield
         with suppress(OSError):  # on Windows, where the lock removes it

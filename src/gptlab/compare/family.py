@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from gptlab.compare.results import Metric, NoiseOfMetric
 from gptlab.compare.statistics import Arm
 
+FLOOR = "one standard deviation of the noise floor"
+
 
 @dataclass(frozen=True)
 class Family:
@@ -26,6 +28,16 @@ class Family:
     def margin(self) -> float | None:
         margin = self.metric.margin
         return math.log(margin) if margin and self.metric.scale == "ratio" else margin
+
+    @property
+    def noise_is_margin(self) -> bool:
+        """Whether nobody has said what matters, and the noise stands for it."""
+        return self.metric.margin_source == FLOOR
+
+    def holds(self, interval: tuple[float, float]) -> bool:
+        """Tell whether a whole interval is within the margin."""
+        low, high = interval
+        return bool(self.margin) and -self.margin <= low and high <= self.margin
 
     @property
     def level(self) -> float:

@@ -21,7 +21,8 @@ def on_time(study: Study, jobs: Sequence[Job], root: Path) -> list[str]:
         return []
     return [
         f"{', '.join(names)}: {beside} of {len(jobs)} runs were timed beside others; remove their "
-        "folders and use --jobs 1 to time them alone"
+        "folders and use --jobs 1 to time them alone (which makes other results, and so another "
+        "look)"
     ]
 
 

@@ -11,13 +11,14 @@ from gptlab import machine
 from gptlab.compare.jobs import Ended, Stop, Task, perform
 from gptlab.compare.workers import TICK
 from gptlab.data.extras import needed
+from gptlab.train.session import Say
 
 
 class OnRay:
     """`address`: of a cluster, or `local`. `gpu`: whether each run takes one."""
 
-    def __init__(self, address: str, gpu: bool):
-        self.address, self.gpu = address, gpu
+    def __init__(self, address: str, gpu: bool, say: Say):
+        self.address, self.gpu, self.say = address, gpu, say
 
     def __call__(self, tasks: deque[Task], stop: Stop) -> Iterator[Ended | None]:
         """Do tasks until none is left; further ones may be added on the way."""
@@ -31,30 +32,39 @@ class OnRay:
             raise ValueError(f"--ray={self.address}: no such cluster: {reason}") from None
         try:
             _restore(before)
-            self._refuse_what_waits_for_ever(ray.nodes(), tasks[0])
+            self._tell_what_waits(ray.nodes(), tasks[0])
             yield from self._share_out(ray, tasks, stop)
         finally:
             ray.shutdown()
             _restore(before)
 
-    def _refuse_what_waits_for_ever(self, nodes: list[dict[str, Any]], task: Task) -> None:
-        """Raise ValueError if no node of the cluster has what a run asks for."""
+    def _tell_what_waits(self, nodes: list[dict[str, Any]], task: Task) -> None:
+        """Say what no node has for a run. Raises ValueError where none will ever have it."""
+        lacking = self._lacking(nodes, task)
+        if lacking and self.address == "local":
+            raise ValueError(lacking)
+        if lacking:  # other clusters may grow
+            self.say(f"{lacking}; until then runs wait")
+
+    def _lacking(self, nodes: list[dict[str, Any]], task: Task) -> str:
+        """Say what a run asks for and no node of the cluster has, if so."""
         alive = [node["Resources"] for node in nodes if node["Alive"]]
         fitting = [each for each in alive if each.get("GPU", 0) >= int(self.gpu)]
         most = int(max((each.get("CPU", 0) for each in fitting), default=0))
         if not most:
             wanted = "a GPU and a CPU" if self.gpu else "a CPU"
-            raise ValueError(
+            return (
                 f"--ray={self.address}: a run takes {wanted}, and no node of the cluster has that "
                 "to give: add one that has"
             )
         if task.threads > most:
             cores = machine.usable_cores()
-            raise ValueError(
+            return (
                 f"--ray={self.address}: a run asks for {task.threads} CPUs, its share of the "
                 f"{cores} of this machine, and the largest node of the cluster has {most}: use "
                 f"--jobs {cores // (most + 1) + 1}, so that each asks for fewer"
             )
+        return ""
 
     def _share_out(self, ray: Any, tasks: deque[Task], stop: Stop) -> Iterator[Ended | None]:
         running: dict[Any, Task] = {}

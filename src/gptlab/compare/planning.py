@@ -88,7 +88,10 @@ def _look(study: Study, arms: Sequence[Arm], how: How) -> int:
 
 
 def _resolves(study: Study, arms: Sequence[Arm], how: How, look: int) -> dict[str, float | None]:
-    """Find the smallest effect of the first metric, as if pairs had nothing in common."""
+    """Find the smallest effect of the first metric, as if pairs had nothing in common.
+
+    What is declared not to matter is no effect.
+    """
     floors, metric = noise_of(arms, how), study.metrics[0]
     variants = sum(not arm.reference for arm in arms) // max(1, len(study.scales))
 
@@ -97,7 +100,8 @@ def _resolves(study: Study, arms: Sequence[Arm], how: How, look: int) -> dict[st
         if sd is None or len(study.seeds) < 2:
             return None
         effect = smallest_effect(len(study.seeds), sd, ALPHA * share(look) / variants)
-        return math.exp(effect) if metric.scale == "ratio" else effect
+        effect = math.exp(effect) if metric.scale == "ratio" else effect
+        return max(effect, metric.margin or effect)
 
     return {arm.scale: at(floors.get(arm.scale)) for arm in arms if arm.reference}
 

@@ -61,9 +61,10 @@ class Runner:
         counted = f"{len(all_jobs)} runs, {len(waiting)} of them to be done"
         self.say(f"{what}: {counted}, {where}; threads of each: {threads}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        executor = self._executor(at_once, by_name[waiting[0]].recipe.train.device)
         labels = {name: job.label for name, job in by_name.items()}
         progress = Progress(self.root, list(tasks), labels, later, at_once > 1 or bool(self.ray))
+        device = by_name[waiting[0]].recipe.train.device
+        executor = self._executor(at_once, device, progress.display.say)
         with Signals() as signals, progress:
             self._run(executor, tasks, progress, lambda: signals.received)
         if signals.received:
@@ -95,9 +96,10 @@ class Runner:
         flops = counts_of(job.recipe).training_flops
         return Task(str(self.root.absolute()), name, job.recipe.to_yaml(), threads, flops)
 
-    def _executor(self, at_once: int, device: str) -> Executor:
+    def _executor(self, at_once: int, device: str, say_above: Say) -> Executor:
+        """Choose who runs them; `say_above`: above what shows how far they are."""
         if self.ray is not None:
-            return OnRay(self.ray, gpu=device == "cuda")
+            return OnRay(self.ray, device == "cuda", say_above)
         if at_once == 1:
             return lambda tasks, stop: in_this_process(tasks, stop, self.say)
         return Processes(at_once, self.folder / LOGS, gpus.visible() if device == "cuda" else [])

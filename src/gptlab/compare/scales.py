@@ -1,9 +1,23 @@
 """Named sizes: the settings that make a base as large or small as that."""
 
+from collections.abc import Mapping
+
 from gptlab.config import nearest
 from gptlab.train.recipe import Recipe
 
 SIZES = {"nano": (64, 2), "micro": (128, 4), "small": (256, 6), "medium": (512, 8)}
+
+
+def renewed(
+    scales: Mapping[str, tuple[str, ...]], before: Recipe, after: Recipe
+) -> dict[str, tuple[str, ...]]:
+    """Give the sizes of a base that was changed: those that were made of it are made again."""
+    return {
+        name: settings_of(after, name)
+        if name in SIZES and settings == settings_of(before, name)
+        else settings
+        for name, settings in scales.items()
+    }
 
 
 def settings_of(base: Recipe, size: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ def in_words(metric: Metric, found: Comparison, refusal: str = "") -> str:
         return _not_resolved(metric, found)
     if found.verdict == "no difference":
         is_there = found.p_adjusted is not None and found.p_adjusted <= found.alpha
-        remark = "; there, but too small to matter" if is_there else ""
+        remark = f"; {_p(found)}, but too small to matter" if is_there else ""
         return (
             f"no difference larger than {size(found.margin or 0.0, metric)}: "
             f"{_change(metric, found)} ({_interval(metric, found)}{remark})"

@@ -7,14 +7,14 @@ from pydantic import BeforeValidator, Field, NonNegativeInt
 
 from gptlab.compare.metrics import Metric
 
-SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")  # where one setting of a variant ends
+SETTING = re.compile(r"\s*,\s*(?=[A-Za-z_][\w.]*=)")  # where one setting of a variant ends
 
 
 def settings_in(words: str) -> tuple[str, ...]:
     """Read `model.positions=rotary,model.norm=rms_norm`, or `llama3_nano,model.d_model=64`."""
-    first, comma, rest = words.partition(",")
+    first, comma, rest = map(str.strip, words.partition(","))
     if "=" in first:
-        return tuple(SETTING.split(words))
+        return tuple(SETTING.split(words.strip()))
     return (first, *(SETTING.split(rest) if comma else ()))
 
 
@@ -22,7 +22,7 @@ def seeds_in(words: Any) -> Any:
     """Read how many seeds, or which: `5`, or `0,3,7`."""
     if not isinstance(words, str | int):
         return words
-    numbers = str(words).split(",")
+    numbers = list(map(str.strip, str(words).split(",")))
     if not all(number.isdecimal() for number in numbers) or numbers == ["0"]:
         raise ValueError("give how many, such as 5, or which, such as 0,1,7")
     return tuple(map(int, numbers)) if len(numbers) > 1 else tuple(range(int(numbers[0])))
@@ -42,7 +42,7 @@ def metric_in(words: Any) -> Any:
     """Read `val_loss` or `steps_to_loss,target=1.8`."""
     if not isinstance(words, str):
         return words
-    name, *settings = words.split(",")
+    name, *settings = map(str.strip, words.split(","))
     tree: dict[str, Any] = {"type": name}
     for setting in settings:
         key, equals, value = setting.partition("=")

@@ -115,6 +115,13 @@ class Study(Config):
             raise ValueError(f"a study cannot be called {NOISE!r}: noise floors are kept there")
         return name
 
+    @field_validator("settings")
+    @classmethod
+    def _change_the_base(cls, settings: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "base" in info.data:
+            info.data["base"].override(settings)
+        return settings
+
     @field_validator("variants", mode="before")
     @classmethod
     def _one_setting_is_a_list(cls, variants: Any) -> Any:
@@ -136,10 +143,12 @@ class Study(Config):
     @field_validator("scales", mode="before")
     @classmethod
     def _are_known_by_name(cls, scales: Any, info: ValidationInfo) -> Any:
-        names = scales.split(",") if isinstance(scales, str) else scales
-        if not isinstance(names, list | tuple) or "base" not in info.data:
+        names = list(map(str.strip, scales.split(","))) if isinstance(scales, str) else scales
+        if not isinstance(names, list | tuple):
             return names
-        base = info.data["base"].override(info.data.get("settings", ()))
+        if not {"base", "settings"} <= info.data.keys():
+            return {}  # what is wrong with them is said of them
+        base = info.data["base"].override(info.data["settings"])
         return {str(size): settings_of(base, str(size)) for size in names}
 
     @field_validator("scales")

@@ -5,6 +5,8 @@
     not resolved                neither; about k more seeds would tell
     not comparable              the arms differ in what was not declared: not tested, not counted
 
+An M that only the noise floor gives is no word on what matters: there, better and worse come first.
+
 All variants of one metric at one size are one family: of variants that do nothing, however many
 there are, one study in twenty at most says `better` or `worse`, however often it is judged again
 with further seeds (looks.py).
@@ -13,7 +15,7 @@ with further seeds (looks.py).
 import math
 from collections.abc import Mapping
 
-from gptlab.compare.family import Family
+from gptlab.compare.family import FLOOR, Family
 from gptlab.compare.looks import ONLY, Look, share
 from gptlab.compare.needed import more_seeds
 from gptlab.compare.noise import pair_sd
@@ -73,7 +75,7 @@ def with_margin(metric: Metric, base: Arm, noise: NoiseFloor | None) -> Metric:
     if metric.margin is not None:
         margin, source = metric.margin, metric.margin_source or "declared"
     elif noise and metric.name in noise.metrics:
-        sd, source = noise.metrics[metric.name].sd, "one standard deviation of the noise floor"
+        sd, source = noise.metrics[metric.name].sd, FLOOR
         margin = math.exp(sd) if metric.scale == "ratio" else sd
     elif metric.scale == "ratio":
         margin, source = 1 + RELATIVE_MARGIN, f"{RELATIVE_MARGIN:.1%}"
@@ -98,6 +100,8 @@ def _facts(
     verdict = _decide(family, found, adjusted, wide, lost[0] - lost[1])
     is_open = verdict == "not resolved"
     finds = smallest_effect(found.n, sd, family.level) if sd and found.error else None
+    if finds and family.margin and not family.noise_is_margin:
+        finds = max(finds, family.margin)
     low, high = own or (None, None)
     family_low, family_high = wide or (None, None)
     noise = family.noise.sd if family.noise else 0.0
@@ -136,9 +140,10 @@ def _decide(
     more_lost: int,
 ) -> Verdict:
     """Decide; an arm that usually ends better but more often not at all is neither."""
-    if wide and family.margin and -family.margin <= wide[0] and wide[1] <= family.margin:
+    is_sure = adjusted is not None and adjusted <= family.alpha
+    if wide and family.holds(wide) and not (is_sure and family.noise_is_margin):
         return "no difference"
-    if adjusted is not None and adjusted <= family.alpha:
+    if is_sure:
         is_contradicted = more_lost > 0 if found.improved else more_lost < 0
         return "not resolved" if is_contradicted else "better" if found.improved else "worse"
     return "not resolved"

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from gptlab import files
 from gptlab.compare.gpus import VARIABLE, least_used
 from gptlab.compare.jobs import Ended, Stop, Task, perform
 
@@ -115,10 +116,17 @@ def _serve(pipe: Connection, logs: str, gpu: str | None) -> None:
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             task = pipe.recv()
-            _print_into(Path(logs) / f"{task.name}.txt")
             with _Orphaned(pipe):
-                ended = perform(task, _print)
+                ended = _performed(task, Path(logs) / f"{task.name}.txt")
             pipe.send(ended)
+
+
+def _performed(task: Task, log: Path) -> Ended:
+    try:
+        _print_into(log)
+    except OSError as error:
+        return Ended(task, "failed", f"{log} could not be written: {files.reason(error)}")
+    return perform(task, _print)
 
 
 class _Orphaned:
@@ -146,6 +154,8 @@ def _print_into(file: Path) -> None:
     """Let a file get all that is printed from here on, of libraries too; what is in it stays."""
     file.parent.mkdir(exist_ok=True)
     target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # what was printed before belongs elsewhere
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)

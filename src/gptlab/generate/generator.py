@@ -12,7 +12,7 @@ N texts, T tokens read at once, V vocabulary.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from weakref import WeakKeyDictionary
 
 import torch
@@ -87,7 +87,7 @@ class _Use:
 
 
 _uses: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()
-_lock = Lock()
+_lock = RLock()  # a generator may be closed by a garbage collection in here
 
 
 @contextmanager
@@ -95,6 +95,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Switch dropout off; the last of those who want it off switches it back on if it was on."""
     with _lock:
         use = _uses.setdefault(model, _Use())
+        is_trained_meanwhile = model.training and use.n > 0  # while another rests between tokens
         use.was_training = model.training or (use.n > 0 and use.was_training)
         use.n += 1
         model.eval()
@@ -103,5 +104,5 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         with _lock:
             use.n -= 1
-            if use.n == 0:
+            if use.n == 0 or is_trained_meanwhile:
                 model.train(use.was_training)

@@ -123,7 +123,7 @@ def _product(
 def _is_for_onednn(x_NI: Tensor, weight_OI: Tensor) -> bool:
     is_cpu_float = x_NI.device.type == "cpu" and x_NI.dtype == torch.float32
     is_large = len(x_NI) >= FEW_ROWS and len(x_NI) * weight_OI.numel() >= WORTH_ONEDNN
-    return is_cpu_float and is_large and torch.backends.mkldnn.is_available()
+    return is_cpu_float and is_large and torch._C._get_mkldnn_enabled()
 
 
 def _choice(

@@ -28,7 +28,8 @@ def matrix_losses(
     has_gradient = torch.is_grad_enabled()
     is_large = len(x_ND) * len(weight_VD) >= MANY_LOGITS and not torch.compiler.is_compiling()
     if is_large and not z_weight and not (reduction == "none" and has_gradient):
-        share = 1 / (targets_N != IGNORED).sum() if reduction == "mean" else 1.0
+        exact = torch.promote_types(x_ND.dtype, torch.float32)
+        share = 1 / (targets_N != IGNORED).sum().to(exact) if reduction == "mean" else 1.0
         if has_gradient:
             return {"loss": linear_cross_entropy(x_ND, weight_VD, targets_N, softcap, share)}
         nats_N = linear_nats(x_ND, weight_VD, targets_N, softcap)

@@ -81,13 +81,15 @@ class LinearCrossEntropy(Function):
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Scale in place: for large vocabularies another gradient of the head is much memory.
 
-        Autograd sees that, so going back twice is an error. It is a pass over much memory too,
-        which a CPU can tell whether it needs.
+        Autograd sees that, so going back twice is an error. It is a pass over much memory too; on
+        a CPU, nothing is multiplied by one.
         """
         dx_ND, dweight_VD = ctx.saved_tensors
-        if dloss.is_cpu and dloss == 1:
-            return dx_ND, dweight_VD, None, None, None
-        return dx_ND.mul_(dloss), dweight_VD.mul_(dloss), None, None, None
+        is_one = type(dloss) is Tensor and dloss.is_cpu and bool(dloss == 1)
+        rows = slice(0) if is_one else slice(None)
+        dx_ND[rows].mul_(dloss)
+        dweight_VD[rows].mul_(dloss)
+        return dx_ND, dweight_VD, None, None, None
 
 
 def _product_type(x: Tensor) -> torch.dtype:

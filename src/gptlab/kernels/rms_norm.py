@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.linalg import vector_norm
 from torch.nn.functional import rms_norm
 
-from gptlab.kernels.precision import precise
+from gptlab.kernels.precision import exact_products, precise
 
 
 def gain_then_round(x: Tensor, weight: Tensor | None, eps: float, offset: float) -> Tensor:
@@ -51,8 +51,9 @@ class RootMeanSquareNorm(Function):
         if gain is None:
             d_gain, along = None, product.sum(-1, keepdim=True)
         else:
-            d_gain = product.flatten(0, -2).t() @ inverse.flatten()
-            along = (product @ gain)[..., None]
+            with exact_products(dy.device):
+                d_gain = product.flatten(0, -2).t() @ inverse.flatten()
+                along = (product @ gain)[..., None]
         dx = torch.mul(dy, inverse, out=product)
         if gain is not None:
             dx.mul_(gain)

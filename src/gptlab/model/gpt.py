@@ -139,7 +139,9 @@ class GPT(nn.Module):
         return Context(places or Places.counted(0, tokens_BT.shape[1], tokens_BT.device), caches)
 
     def pass_through(self, tokens_BT: Tensor, context: Context) -> Tensor:
-        x_BTD = self.embedding_norm(scaled(self.embedding(tokens_BT), self.embedding_scale))
+        is_trained = context.losses is not None
+        x_BTD = self.embedding(tokens_BT, head_follows=is_trained)
+        x_BTD = self.embedding_norm(scaled(x_BTD, self.embedding_scale))
         stream = self.ends.open(self.dropout(self.positions.embed(x_BTD, context)))
         for block in self.blocks:
             stream = block(stream, context)

@@ -99,11 +99,12 @@ class Embedding(nn.Embedding):
         self.lr_factor = 1.0
         self.is_tied = False
 
-    def forward(self, input: Tensor) -> Tensor:
-        return embedding(input, self.weight, sparse=self._is_added_to_rows(input))
+    def forward(self, input: Tensor, head_follows: bool = False) -> Tensor:
+        few = head_follows and self._is_added_to_rows(input)
+        return embedding(input, self.weight, sparse=few)
 
     def for_head(self) -> Tensor:
-        """Give the table to a head, before tokens are looked up in it.
+        """Give the table to a head, before tokens are looked up in it with `head_follows`.
 
         Autograd goes back in the reverse order, so that the head's gradient comes last, and those
         of the tokens are added to a few of its rows. Else they would be a second table, of zeros.
@@ -111,8 +112,9 @@ class Embedding(nn.Embedding):
         return torch.ops.aten.alias(self.weight)
 
     def _is_added_to_rows(self, input: Tensor) -> bool:
-        is_eager_cpu = input.is_cpu and not torch.compiler.is_compiling()
-        return self.is_tied and is_eager_cpu and input.numel() < self.num_embeddings
+        is_eager = type(input) is Tensor and not torch.compiler.is_compiling()
+        is_few = input.is_cpu and input.numel() < self.num_embeddings
+        return self.is_tied and is_eager and is_few
 
     def reset_parameters(self) -> None:
         """Leave shapes without values alone: torch would import its compiler to draw nothing."""

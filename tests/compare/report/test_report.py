@@ -8,12 +8,14 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from example_study import EFFECTS, example
+from example_study import BPB, EFFECTS, example
 
 from gptlab.compare.report import sizes, tables, write_report
 from gptlab.compare.report.contents import cost_beside, pictures
 from gptlab.compare.report.curves import band_of
-from gptlab.compare.report.pareto import frontier
+from gptlab.compare.report.html import page
+from gptlab.compare.report.markdown import markdown
+from gptlab.compare.report.pareto import frontier, pareto
 from gptlab.compare.results import Curve, Results
 
 VOID = {"meta", "br", "img"}
@@ -92,9 +94,36 @@ def test_times_that_were_taken_beside_other_runs_are_no_costs(study):
         marked = [row[0] for row in tables.costs(beside).rows if "*" in " ".join(row)]
         assert marked == [shared]
         assert [row[0] for row in tables.costs(beside).rows if row[5].endswith(" *")] == marked
+        told = {some.name: some.caption for each in pictures(beside).values() for some in each}
+        assert "equal, and times taken beside other runs, are left out." in told["pareto"]
+        assert "times taken beside other runs are drawn as they went." in told["curves"]
+        assert "and so another look" in page(beside, pictures(beside))
+        assert "and so another look" in markdown(beside, pictures(beside))
     same = [cost.model_copy(update={"variant": swiglu.variant}) for cost in costs]
     same = beside.model_copy(update={"costs": [costs[0], same[0]]})
     assert cost_beside(same, swiglu) == "costs the same, but for time, which was not taken alone"
+
+
+def test_of_times_that_were_taken_alone_nothing_is_said(study, folder):
+    assert not any("beside" in each.caption for some in pictures(study).values() for each in some)
+    for file in ("report.html", "report.md"):
+        text = (folder / file).read_text(encoding="utf-8")
+        assert "Those with a" not in text
+        assert "<p></p>" not in text
+
+
+def test_where_no_arm_reaches_the_target_nothing_is_drawn_against_costs(study):
+    """One arm that does is no comparison; two are."""
+    reached = {name: 400.0 + 10 * place for place, name in enumerate(("swiglu", "window"))}
+    for names in ((), ("swiglu",), ("swiglu", "window")):
+        runs = [
+            run.model_copy(update={"metrics": {BPB.name: reached.get(run.variant)}})
+            if run.variant in names
+            else run.model_copy(update={"metrics": {BPB.name: None}})
+            for run in study.runs
+        ]
+        drawn = pareto(study.model_copy(update={"runs": runs}))
+        assert (drawn is not None) == (len(names) == 2)
 
 
 def test_results_of_before_say_nothing_of_how_they_were_timed(study):

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -134,15 +133,17 @@ def _begin(job: dict[str, Any]) -> Session:
 
 def _saved_and_loaded(job: dict[str, Any]) -> LanguageModel:
     """Open a run that another process has saved, whose memory is not this one's."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        path = process.submit(_save, job).result()
+    process = get_context("spawn").Process(target=_save, args=(job,), daemon=True)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the model could not be saved (exit code {process.exitcode})")
+    path = Path(job["folder"]) / Recipe.parse(job["recipe"]).name
     return load(path, quantize=job.get("quantize", "none"))
 
 
-def _save(job: dict[str, Any]) -> Path:
-    session = _begin(job)
-    session.save()
-    return session.run.path
+def _save(job: dict[str, Any]) -> None:
+    _begin(job).save()
 
 
 def _checksum(ids: Sequence[np.ndarray]) -> int:

@@ -22,21 +22,24 @@ OF_TIME = ("seconds", "tokens_per_second")
 TIMES = (
     "Seconds and tokens/s are medians over the runs as they went. Those with a * were timed beside "
     "other runs, with a share of the cores, and are no costs of the arm: remove the folders of "
-    "these runs and use --jobs 1 to time them alone."
+    "these runs and use --jobs 1 to time them alone (which makes other results, and so another "
+    "look)."
 )
 METHOD = (
     "Differences are variant - base (times and speeds: variant / base). Runs of one seed have the "
     "same batches and the same initial values of what they share, so they are compared in pairs: "
     "mean, t interval, p of the t test; arms of other seeds by Welch's; where runs diverged or "
-    "never got there, by ranks with those last, never by an average. p is Holm's over all variants "
-    "of a metric, each metric and size by itself. better or worse: that p is at most what the look "
-    "asks for. A look is a set of runs whose results were judged; the first may spend 80% of "
-    "{alpha:.0%}, every later one much less, so that with all of them together at most {alpha:.0%} "
-    "of studies find what is not there, whatever is added after results were seen. "
-    "no difference larger than M: the interval that holds for all variants at once, at this look, "
-    "lies within ±M. not resolved: neither; the number of seeds is what finds the difference seen, "
-    "or excludes M, in four of five studies, at the next look. not comparable: the arms differ in "
-    "what was not declared, or, by a metric of tokens, in their tokenizer."
+    "never got there, by ranks with those last, never by an average. p is Holm's over all "
+    "variants of a metric, each metric and size by itself. no difference larger than M: the "
+    "interval that holds for all variants at once, at this look, lies within ±M, which was "
+    "declared or is 0.5% of the base; an M that is only the noise floor says nothing of what "
+    "matters, and there better and worse go before. better or worse: else, and p is at most what "
+    "the look asks for. A look is a set of runs whose results were judged; the first may spend "
+    "80% of {alpha:.0%}, every later one much less, so that with all of them together at most "
+    "{alpha:.0%} of studies find what is not there, whatever is added after results were seen. "
+    "not resolved: neither; the number of seeds is what finds the difference seen, or excludes M, "
+    "in four of five studies, at the next look. not comparable: the arms differ in what was not "
+    "declared, or, by a metric of tokens, in their tokenizer."
 )
 
 
@@ -121,6 +124,11 @@ def cost_beside(results: Results, found: Comparison) -> str:
     return "costs the same" + ", but for time, which was not taken alone" * bool(left_out)
 
 
+def on_times(results: Results) -> str:
+    """Say what the times of the costs are, where some of them are none."""
+    return TIMES if any(cost.timed_beside for cost in results.costs) else ""
+
+
 def _unfinished(results: Results) -> list[str]:
     """Gather the runs that did not end well, those of one arm in one line."""
     groups: dict[str, list[Run]] = {}
@@ -140,7 +148,7 @@ def _look(results: Results) -> str:
     if not looks:
         return "–"
     number = max(looks)
-    text = f"{number}, where p of at most {looks[number]:.2g} decides"
+    text = f"{number}, where better or worse takes p of at most {looks[number]:.2g}"
     if number == 1:
         return text
     return f"{text}: other results of this study were judged before, {number - 1} in number"

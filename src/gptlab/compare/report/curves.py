@@ -46,7 +46,12 @@ def curves(results: Results, scale: str = "") -> Picture | None:
         axes[0].set_ylim(*_limits(list(bands.values())))
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     name = f"curves-{scale}" if scale else "curves"
-    caption = "Means over the seeds of runs that ended well; the bands hold all of them."
+    beside = any(cost.timed_beside for cost in results.costs if cost.scale == scale)
+    caption = (
+        "Means over the seeds of runs that ended well; the bands hold all of them"
+        + "; times taken beside other runs are drawn as they went" * beside
+        + "."
+    )
     title = f"Loss on the way{f', {scale}' if scale else ''}"
     return Picture(name, title, caption, figure)
 

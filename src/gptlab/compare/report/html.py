@@ -4,7 +4,14 @@ from base64 import b64encode
 from html import escape
 
 from gptlab.compare.report import tables
-from gptlab.compare.report.contents import METHOD, TIMES, answers, cost_beside, facts, warnings
+from gptlab.compare.report.contents import (
+    METHOD,
+    answers,
+    cost_beside,
+    facts,
+    on_times,
+    warnings,
+)
 from gptlab.compare.report.picture import VERDICTS, Picture
 from gptlab.compare.report.tables import Sheet
 from gptlab.compare.results import Results
@@ -48,7 +55,7 @@ def page(results: Results, pictures: dict[str, list[Picture]]) -> str:
     ]
     for section in ("Does it survive scale?", "Loss on the way", "Quality against cost"):
         parts += [_section(section, "".join(map(_figure, pictures[section])))]
-    parts += [_section("Cost", table(tables.costs(results)) + _paragraph(TIMES))]
+    parts += [_section("Cost", table(tables.costs(results)) + _paragraph(on_times(results)))]
     parts += [_section("Tuning", "".join(map(_figure, pictures["Tuning"])))]
     parts += [_section("Other metrics", _others(results, pictures["Other metrics"]))]
     parts += [_section("What each arm is", table(tables.changes(results)) + _wirings(results))]
@@ -127,7 +134,7 @@ def _section(title: str, content: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
+    return f"<p>{escape(text)}</p>" if text else ""
 
 
 def _figure(picture: Picture) -> str:

@@ -1,7 +1,14 @@
 """`report.md`: the report as text, with the figures beside it."""
 
 from gptlab.compare.report import tables
-from gptlab.compare.report.contents import METHOD, TIMES, answers, cost_beside, facts, warnings
+from gptlab.compare.report.contents import (
+    METHOD,
+    answers,
+    cost_beside,
+    facts,
+    on_times,
+    warnings,
+)
 from gptlab.compare.report.picture import VERDICTS, Picture
 from gptlab.compare.report.tables import Sheet
 from gptlab.compare.results import Results
@@ -21,7 +28,7 @@ def markdown(results: Results, pictures: dict[str, list[Picture]]) -> str:
     for metric in results.metrics:
         parts += [f"## {metric.title.capitalize()}", table(tables.differences(results, metric))]
     parts += ["## What each arm is", table(tables.changes(results))]
-    parts += ["## Cost", table(tables.costs(results)), TIMES]
+    parts += ["## Cost", table(tables.costs(results)), on_times(results)]
     undeclared = tables.findings(results)
     if undeclared.rows:
         parts += ["## Undeclared differences", table(undeclared)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from gptlab.compare.report.picture import FAINT, Picture, color_of, looks, panels
 from gptlab.compare.results import Cost, Results
@@ -24,11 +25,12 @@ def pareto(results: Results) -> Picture | None:
     values = {
         (cost.variant, cost.scale): _values(results, cost, metric.name) for cost in results.costs
     }
+    middles = {arm: median(found, metric.better) for arm, found in values.items()}
     refused = {(x.variant, x.scale) for x in results.comparisons if x.verdict == "not comparable"}
     costs = [
         cost
         for cost in results.costs
-        if values[cost.variant, cost.scale] and (cost.variant, cost.scale) not in refused
+        if (arm := (cost.variant, cost.scale)) not in refused and middles[arm] is not None
     ]
     axes_of = {name: amount for name, amount in COSTS.items() if _differs(costs, amount)}
     if not axes_of:
@@ -38,19 +40,22 @@ def pareto(results: Results) -> Picture | None:
         for axes, (name, amount) in zip(places, axes_of.items(), strict=True):
             points = []
             for cost in costs:
-                x, found = amount(cost), values[cost.variant, cost.scale]
-                middle = median(found, metric.better)
+                arm = (cost.variant, cost.scale)
+                x, middle = amount(cost), middles[arm]
                 if x is not None and middle is not None:
                     points.append((x, middle))
-                    _draw(axes, results, cost, x, found, middle)
+                    _draw(axes, results, cost, x, values[arm], middle)
             _frontier(axes, points, metric.better)
             axes.set_xlabel(name)
+            axes.xaxis.set_major_formatter(EngFormatter())
         figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
         places[0].set_ylabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
     down = "below" if metric.better == "lower" else "above"
+    times = ", and times taken beside other runs," * any(cost.timed_beside for cost in costs)
     caption = (
         "Large dots are medians, small ones single seeds. The line joins the arms that no other "
-        f"beats at both: nothing is to its left and {down}. Costs that are equal are left out."
+        f"beats at both: nothing is to its left and {down}. Costs that are equal{times} are left "
+        "out."
     )
     return Picture("pareto", f"{metric.title.capitalize()} against cost", caption, figure)
 

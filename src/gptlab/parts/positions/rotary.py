@@ -79,12 +79,16 @@ class RotaryPositions(PositionScheme):
         return self.sizes(d_head)[0] == d_head
 
     def angles_of_heads(self, like: Tensor, X: int, context: Context) -> tuple[Tensor, Tensor]:
-        """The same in float32 at least, written out for each of X heads, as BTXE."""
+        """The same in float32 at least; one row for all texts is written out for each of X heads.
+
+        As BTXE or BT1E: of many rows that would be as much memory as queries and keys.
+        """
         like = like[:0].to(torch.promote_types(like.dtype, torch.float32))
 
         def write_out() -> tuple[Tensor, Tensor]:
             cos_BT1E, sin_BT1E = self.angles(like, context)
-            return cos_BT1E.repeat(1, 1, X, 1), sin_BT1E.repeat(1, 1, X, 1)
+            n = X if len(cos_BT1E) == 1 else 1
+            return cos_BT1E.repeat(1, 1, n, 1), sin_BT1E.repeat(1, 1, n, 1)
 
         return context.once((self.name, like.shape[-1], like.dtype, X), write_out)
 
