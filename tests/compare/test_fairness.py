@@ -120,6 +120,14 @@ def test_a_pair_with_a_confound_gets_no_verdict(study: MakeStudy, run: Conduct, 
     assert verdicts["swiglu"].family == 1
 
 
+def test_other_tokens_are_declared_where_the_budget_takes_them(study: MakeStudy, run: Conduct):
+    variants = {"swiglu": ("model.mlp=swiglu",)}
+    results = run(study("train.steps=200", match="flops", variants=variants, seeds=(0, 1)))
+    (found,) = [each for each in results.findings if each.what == "tokens seen"]
+    assert (found.declared, found.base_value == found.variant_value) == (True, False)
+    assert results.comparisons[0].verdict != "not comparable"
+
+
 def test_other_threads_are_fair_but_for_what_depends_on_time(
     study: MakeStudy, run: Conduct, how: How
 ):

@@ -106,6 +106,8 @@ def test_an_arm_that_diverges_is_a_result(study: MakeStudy, run: Conduct, perfor
     assert diverged.metrics == {"bits_per_byte": None, "tokens_per_second": None}
     assert diverged.curve.steps == [1]
     assert "diverged at step" in diverged.problem
+    assert results.costs[0].seconds
+    assert results.costs[1].seconds is None  # of a run cut short, it is none of the arm's
     assert len(performed) == 2
     assert timeless(run(wild)) == timeless(results)
     assert len(performed) == 2
@@ -193,6 +195,17 @@ def test_failures_of_before_are_read_as_far_as_they_can_be(
     with pytest.raises(ValueError, match=r"failures\.jsonl: larger than .*; remove it") as mistake:
         run(study(seeds=(0,)), report)
     assert "\n" not in str(mistake.value)
+
+
+def test_a_run_that_failed_elsewhere_is_reported_with_its_reason(
+    study: MakeStudy, run: Conduct, how: How
+):
+    run(study(seeds=(0,)))
+    lost = RunFolder(files_of(how, "swiglu-s0"))
+    files.remove(lost.path / "sealed.json")
+    lost.write_status("failed", 3, "no luck")
+    last = run(study(seeds=(0,)), replace(how, report_only=True)).runs[-1]
+    assert (last.variant, last.state, last.problem) == ("swiglu", "failed", "no luck")
 
 
 def files_of(how: How, name: str) -> Path:
