@@ -223,6 +223,12 @@ MISTAKES = {
 }
 
 
+def test_a_file_that_is_not_there_is_said_to_be_missing(gptlab: Command):
+    code, _, err = gptlab("compare", "nothing.yaml")
+    assert code == 2, err
+    assert err.splitlines() == ["error: there is no config file nothing.yaml"]
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_one_line(name: str, gptlab: Command, recipe_file: Path, tmp_path: Path):
     words, fragment = MISTAKES[name]

@@ -170,7 +170,7 @@ def test_few_tokens_of_a_large_vocabulary_leave_a_whole_gradient(tiny: Tiny, hea
     """Also in portions; as a table looked up without knowing of its head does."""
     gpt = tiny(vocab_size=500, head=head).build()
     other = deepcopy(gpt)
-    other.embedding.is_tied = False
+    other.head.is_tied = False
     tokens_BT = torch.randint(500, (2, 20), generator=torch.Generator().manual_seed(0))
     tokens_BT[:, 7:10] = 3  # more than once
     for model in (gpt, other):

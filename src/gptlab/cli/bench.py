@@ -234,5 +234,5 @@ def _output(json: Path | None, plot: Path | None, markdown: bool) -> "Output":
 
 def _numbers(text: str, name: str) -> list[int]:
     if not all(word.isdecimal() and int(word) for word in text.split(",")):
-        raise ValueError(f"--{name}={text} must be a number, or several with commas: 32,1")
+        raise ValueError(f"--{name}={text} must be a number above 0, or several with commas: 32,1")
     return [int(word) for word in text.split(",")]

@@ -36,10 +36,10 @@ class Asked:
             before, after = study.base.override(study.settings), study.base.override(settings)
             changed = {"settings": settings, "scales": renewed(study.scales, before, after)}
             return Study.parse(study.model_dump(mode="json") | changed | self._given())
+        base = open_recipe(self.target)
         if not self.variants:
             raise ValueError("nothing to compare: name a --variant, as rope:model.positions=rotary")
         variants = variants_of(self.variants)
-        base = open_recipe(self.target)
         name = f"{base.name}-{'-'.join(variants)}"[:MAX_NAME].rstrip("-.")
         return Study.parse(
             {

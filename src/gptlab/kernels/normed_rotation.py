@@ -3,7 +3,7 @@
 y = rotate(gain * x / sqrt(mean(x^2) + eps)), computed in float32 at least. A small model pays for
 each operation, so that the heads of queries and keys are one tensor in between.
 
-B batch, T tokens, H heads of a tensor, X heads of all tensors, E d_head, N = B T, M = X E.
+B batch, T tokens, H heads of a tensor, X heads of all tensors, E d_head.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,8 @@ def norm_and_rotate(
 ) -> Sequence[Tensor]:
     """Norm and rotate x_BTHE of every tensor, with a gain_E for each; gives y_BHTE.
 
-    members: views the first and the second members of all pairs.
+    cos, sin: for all heads, or as BT1E for each. members: views the first and the second members
+    of all pairs.
     """
     gain_XE = torch.cat(
         [gain.expand(x.shape[2], -1) for gain, x in zip(gains, tensors, strict=True)]

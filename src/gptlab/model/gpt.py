@@ -89,7 +89,6 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(model, needs, layer) for layer in range(model.n_layers))
         check_use(model, needs)
         self.head = model.head.build(model.d_model, model.vocab_size)
-        self.embedding.is_tied = self.head.is_tied
         extra = model.multi_token
         self.multi_token = extra.build(model, needs) if extra else NextTokenOnly()
         self.head.scale *= model.initialization.logit_factor(model.d_model)
@@ -140,7 +139,7 @@ class GPT(nn.Module):
 
     def pass_through(self, tokens_BT: Tensor, context: Context) -> Tensor:
         is_trained = context.losses is not None
-        x_BTD = self.embedding(tokens_BT, head_follows=is_trained)
+        x_BTD = self.embedding(tokens_BT, head_follows=is_trained and self.head.is_tied)
         x_BTD = self.embedding_norm(scaled(x_BTD, self.embedding_scale))
         stream = self.ends.open(self.dropout(self.positions.embed(x_BTD, context)))
         for block in self.blocks:

@@ -87,19 +87,16 @@ def fixed_weights() -> Iterator[None]:
 
 
 class Embedding(nn.Embedding):
-    """A table of vectors. Role `embedding` is for tokens, `position` for positions.
-
-    `is_tied`: whether the head multiplies by it too.
-    """
+    """A table of vectors. Role `embedding` is for tokens, `position` for positions."""
 
     def __init__(self, n_rows: int, d_model: int, role: Role):
         super().__init__(n_rows, d_model)
         self.role: Role = role
         self.std: float | None = None
         self.lr_factor = 1.0
-        self.is_tied = False
 
     def forward(self, input: Tensor, head_follows: bool = False) -> Tensor:
+        """Look tokens up. `head_follows`: a tied head has been given `for_head`, and is trained."""
         few = head_follows and self._is_added_to_rows(input)
         return embedding(input, self.weight, sparse=few)
 
@@ -114,7 +111,7 @@ class Embedding(nn.Embedding):
     def _is_added_to_rows(self, input: Tensor) -> bool:
         is_eager = type(input) is Tensor and not torch.compiler.is_compiling()
         is_few = input.is_cpu and input.numel() < self.num_embeddings
-        return self.is_tied and is_eager and is_few
+        return is_eager and is_few
 
     def reset_parameters(self) -> None:
         """Leave shapes without values alone: torch would import its compiler to draw nothing."""
