@@ -13,7 +13,8 @@ def test_a_played_step_reads_and_writes_what_is_in_memory_then():
         memory.add_(newest * weight)
         return memory.clone()
 
-    first, play = record(step, [weight])
+    play = record(step, [weight])
+    first = play.result.clone()
     assert first.tolist() == memory.tolist() == [1, 1, 1]
     newest.fill_(5)
     assert play().tolist() == memory.tolist() == [6, 6, 6]
@@ -59,7 +60,7 @@ def test_what_follows_from_constants_is_not_done_again():
         frequency = constant.float() * torch.arange(3).cos()
         return (changing.view(1, 3) * frequency)[0].add(1)
 
-    _, play = record(step, [constant])
+    play = record(step, [constant])
     changing.fill_(2)
     with Watching():
         played = play()
@@ -75,7 +76,8 @@ def test_memory_that_a_step_takes_and_fills_is_new_each_time():
         table[1] = newest
         return sums.add_(newest) + table.sum(0) + torch.stack([*table.unbind()]).max(0).values
 
-    first, play = record(step, [])
+    play = record(step, [])
+    first = play.result.clone()
     assert first.tolist() == [3, 3]
     newest.fill_(4)
     assert play().tolist() == play().tolist() == [12, 12]
@@ -98,7 +100,7 @@ def test_memory_that_a_step_takes_and_fills_is_new_each_time():
 def test_whatever_a_step_does_it_does_again(step):
     with torch.inference_mode():
         x, y = torch.randn(4), torch.randn(4)
-        _, play = record(lambda: step(x, y), [])
+        play = record(lambda: step(x, y), [])
         for _ in range(2):
             x.copy_(torch.randn(4))
             y.copy_(torch.randn(4))
@@ -126,7 +128,7 @@ def test_what_writes_in_place_for_some_arguments_is_not_taken_for_others():
         lambda: newest.sort(descending=True).values,
         lambda: newest.sort(descending=False).values,
     ]
-    plays = [record(step, [])[1] for step in steps]
+    plays = [record(step, []) for step in steps]
     newest.copy_(torch.tensor([[4.0, 7.0], [0.0, 2.5]]))
     for step, play in zip(steps, plays, strict=True):
         assert play().equal(step())

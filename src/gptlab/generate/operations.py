@@ -11,6 +11,7 @@ from torch._C import _nn  # pyright: ignore[reportAttributeAccessIssue]
 from torch.nn.functional import linear
 
 OTHER_ARGUMENTS = {"where"}  # torch has it with others than the method of that name
+UNTRIED = {linear: _nn.linear, torch.bmm: torch.bmm, torch.baddbmm: torch.baddbmm}  # products
 CONVERSIONS = {"contiguous", "float", "to"}  # which give what they are given where it is right
 
 Call = Callable[[], object]
@@ -18,7 +19,7 @@ Call = Callable[[], object]
 
 @dataclass(eq=False)
 class Operation:
-    """What was called with what, and the tensors that it gave.
+    """What was called with what, its result, and the tensors that it gave.
 
     `reads`: the memory that it is given. `fills`: that of what it gives.
     `again`: does it again; None for a view of memory that others fill.
@@ -27,10 +28,30 @@ class Operation:
     function: Callable[..., Any]
     args: Sequence[Any]
     kwargs: dict[str, Any]
+    result: Any
     made: list[Tensor]
     reads: set[int]
     fills: set[int]
     again: Call | None
+
+    def is_of(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> bool:
+        """Tell whether this is a call with the same tensors, whatever is in them now."""
+        return self.function == function and _are_same((args, kwargs), (self.args, self.kwargs))
+
+    def may_hold(self, result: Any, function: Callable[..., Any], given: Any) -> bool:
+        """Tell whether a result of other tensors fits into the memory of this call's.
+
+        Both must be memory of their own, not views of what was given.
+        """
+        is_own = not self.reads & self.fills and isinstance(result, Tensor)
+        if self.function != function or not is_own or not isinstance(self.result, Tensor):
+            return False
+        is_view = memory(result) in {memory(x) for x in tensors_in(given)}
+        return not is_view and _form(result) == _form(self.result)
+
+
+def _form(x: Tensor) -> tuple[Any, ...]:
+    return x.shape, x.stride(), x.dtype, x.device
 
 
 def memory(tensor: Tensor) -> int:
@@ -49,8 +70,25 @@ def tensors_in(tree: Any) -> list[Tensor]:
     return [x for each in tree for x in tensors_in(each)]
 
 
+def _are_same(one: Any, other: Any) -> bool:
+    """Tell whether trees of arguments have the same tensors, not others like them."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return one is other
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_are_same(one[x], other[x]) for x in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_are_same, one, other))
+    return one == other
+
+
 def note(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], made: list[Tensor]
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    result: Any,
+    made: list[Tensor],
 ) -> Operation:
     """Note an operation that was just done: it may be tried again, as nothing has changed."""
     given = tensors_in((args, kwargs))
@@ -60,7 +98,7 @@ def note(
         again = partial(function, *args, **kwargs) if changes_it else None
     else:
         again = None if reads & fills else _into(made, function, args, kwargs)
-    return Operation(function, args, kwargs, made, reads, fills, again)
+    return Operation(function, args, kwargs, result, made, reads, fills, again)
 
 
 def leave_out_constants(
@@ -85,8 +123,8 @@ def _into(
     if len(made) > 1:
         return lambda: _copy(tensors_in(function(*args, **kwargs)), made)
     (out,) = made
-    if function is linear and {x.dtype for x in tensors_in((args, kwargs))} == {out.dtype}:
-        return partial(_nn.linear, *args, **kwargs, out=out)  # untried, as it takes the most time
+    if function in UNTRIED and {x.dtype for x in tensors_in((args, kwargs))} == {out.dtype}:
+        return partial(UNTRIED[function], *args, **kwargs, out=out)
     for form in _forms(function):
         if _gives(out, form, args, kwargs, {"out": torch.empty_like(out)}):
             return partial(form, *args, **kwargs | {"out": out})

@@ -72,8 +72,17 @@ class ProductOfMany:
 AnyProduct = Product | ProductOfMany
 
 
-def lay_out(operations: Sequence[Operation], changing: set[int], result: Tensor) -> list[Call]:
-    """List the calls that do these operations again. changing: the memory that they change."""
+def lay_out(
+    operations: Sequence[Operation],
+    changing: set[int],
+    result: Tensor,
+    products: dict[Operation, AnyProduct | None],
+) -> list[Call]:
+    """List the calls that do these operations again.
+
+    changing: the memory that they change. products: of operations that were laid out before; those
+    of others are added.
+    """
     readers = Counter([memory(result), *(x for each in operations for x in each.reads)])
     changed = {x for each in operations if each.again for x in each.fills & each.reads}
     calls = {each: each.again for each in operations if each.again}
@@ -81,7 +90,10 @@ def lay_out(operations: Sequence[Operation], changing: set[int], result: Tensor)
     to_bend: dict[int, tuple[Operation, ProductOfMany]] = {}  # by the tensor that is only activated
     for each in [*calls]:
         if each.function is linear:
-            product = _product(*each.args, **each.kwargs, y=each.made[0], changing=changing)
+            if each not in products:
+                (y,) = each.made
+                products[each] = _product(*each.args, **each.kwargs, y=y, changing=changing)
+            product = products[each]
             if product is None:
                 continue
             calls[each] = product.call()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptlab.generate.recording import NotRepeatable, record
+from gptlab.generate.recording import NotRepeatable, Recording, record
 from gptlab.generate.rows import keep_rows, put_rows, tensors
 from gptlab.generate.threads import with_threads_for
 from gptlab.kernels.places import Places
@@ -36,7 +36,8 @@ class Reader:
         self.n_left = max_tokens
         self.capacity = self._room_for(max(self.lengths))
         self.caches: list[Any] | None = None
-        self.recorded: dict[str, Callable[[], Tensor]] = {}
+        self.recorded: dict[str, Recording] = {}
+        self.outdated: dict[str, Recording] = {}  # those of smaller caches
         self.is_repeatable = True
         self.constants = [*model.parameters(), *model.buffers()]
         self.n_weights = sum(x.numel() for x in self.constants)
@@ -95,7 +96,7 @@ class Reader:
     def keep(self, rows: list[int]) -> None:
         """Forget all texts but some of those that are left."""
         kept = [self.rows.index(row) for row in rows]
-        self.rows, self.recorded = rows, {}
+        self.rows, self.recorded, self.outdated = rows, {}, {}
         self.lengths = [self.lengths[i] for i in kept]
         self.is_new = [self.is_new[i] for i in kept]
         self.tokens_nT, self.newest_n1 = self.tokens_nT[kept], self.newest_n1[kept]
@@ -165,13 +166,13 @@ class Reader:
         assert self.caches is not None
         before = [dict(vars(cache)) for cache in self.caches if cache is not None]
         try:
-            logits_nV, self.recorded[name] = record(step, self.constants)
+            self.recorded[name] = record(step, self.constants, self.outdated.pop(name, None))
         except NotRepeatable:
             self.is_repeatable = False
             for cache, values in zip(filter(None, self.caches), before, strict=True):
                 vars(cache).update(values)
             return step()
-        return logits_nV
+        return self.recorded[name].result
 
     def _step_in_place(self) -> Tensor:
         """Leave what caches hold where it was in memory."""
@@ -189,7 +190,8 @@ class Reader:
         return min(-(-length // block) * block, self.longest)
 
     def _make_room(self) -> None:
-        self.capacity, self.recorded = self._room_for(max(self.lengths)), {}
+        self.capacity = self._room_for(max(self.lengths))
+        self.outdated, self.recorded = self.recorded, {}
         for cache in self.caches or ():
             if hasattr(cache, "resize"):
-                cache.resize(self.capacity)
+                cache.resize(self.capacity, self.longest)

@@ -51,52 +51,81 @@ class NotRepeatable(Exception):
     """What a step does depends on the contents of tensors, or takes too much memory."""
 
 
-def record(
-    step: Callable[[], Tensor], constants: Iterable[Tensor]
-) -> tuple[Tensor, Callable[[], Tensor]]:
-    """Do a step; give its result, and a function that does it again with what is in memory then.
+class Recording:
+    """A step that was done, and what does it again with what is in memory then.
 
-    The result is overwritten each time. constants: tensors that never change.
+    `result`: what the step gives, overwritten each time.
+    """
+
+    def __init__(
+        self,
+        operations: list[Operation],
+        result: Tensor,
+        constants: Iterable[Tensor],
+        earlier: "Recording | None",
+    ):
+        self.operations, self.result = operations, result
+        known = earlier.products if earlier else {}
+        self.products = {each: known[each] for each in operations if each in known}
+        fixed = {memory(tensor) for tensor in constants}
+        kept, changing = leave_out_constants(operations, fixed)
+        self.calls = lay_out(kept, changing, result, self.products)
+
+    def __call__(self) -> Tensor:
+        for call in self.calls:
+            call()
+        return self.result
+
+
+def record(
+    step: Callable[[], Tensor], constants: Iterable[Tensor], earlier: Recording | None = None
+) -> Recording:
+    """Do a step, and note how to do it again.
+
+    constants: tensors that never change.
+    earlier: a recording of the same step that no longer holds, as caches have grown. What has not
+    changed is taken from it, and its memory, so that it must not be played any more.
     Raises NotRepeatable, perhaps when half of the step is done.
     """
-    with _Recorder() as recorder, fixed_weights():
+    with _Recorder(earlier.operations if earlier else []) as recorder, fixed_weights():
         result = step()
-    fixed = {memory(tensor) for tensor in constants}
-    calls = lay_out(*leave_out_constants(recorder.operations, fixed), result)
-
-    def play() -> Tensor:
-        for call in calls:
-            call()
-        return result
-
-    return result, play
+    return Recording(recorder.operations, result, constants, earlier)
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes operations as they are done."""
+    """Notes operations as they are done, or finds them among earlier ones, in the same order."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Sequence[Operation]) -> None:
         super().__init__()
+        self.earlier = earlier
         self.operations: list[Operation] = []
         self.sizes: dict[int, int] = {}  # of what was made, in bytes
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs, n = kwargs or {}, len(self.operations)
+        earlier = self.earlier[n] if n < len(self.earlier) else None
+        if earlier is not None and earlier.is_of(func, args, kwargs):
+            if earlier.again is not None:
+                earlier.again()
+            self._add(earlier)
+            return earlier.result
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if _is_sized_by_contents(name, args, kwargs):
             raise NotRepeatable(name)
+        if earlier is not None and earlier.may_hold(result, func, (args, kwargs)):
+            result = earlier.result.copy_(result)  # so that what follows stays the same
         made = [args[0]] if name == "__setitem__" else tensors_in(result)
         if made:
-            self.operations.append(note(func, args, kwargs, made))
-            self._weigh(self.operations[-1])
+            self._add(note(func, args, kwargs, result, made))
         elif name not in ABOUT_SHAPES and name != "__get__":
             raise NotRepeatable(name)
         return result
 
-    def _weigh(self, operation: Operation) -> None:
+    def _add(self, operation: Operation) -> None:
+        self.operations.append(operation)
         for x in operation.made:
             if memory(x) not in operation.reads:
                 self.sizes[memory(x)] = x.untyped_storage().nbytes()

@@ -14,7 +14,6 @@ B batch, K key/value heads, T new tokens, S slots, E d_head.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from gptlab.kernels.places import Places
 
@@ -62,14 +61,13 @@ class KeyValueCache:
         """Whether a text may go back to any earlier position."""
         return not self.is_ring
 
-    def resize(self, capacity: int) -> None:
-        """Make room for longer texts; a ring never needs any."""
+    def resize(self, capacity: int, most: int) -> None:
+        """Make room for longer texts, which grow to `most` tokens; a ring never needs any."""
         if self.is_ring:
             return
-        larger = KeyValueCache(self.reach, capacity)
-        n_more = larger.size - self.size
-        self.keys_BKSE = pad(self.keys_BKSE, (0, 0, 0, n_more))
-        self.values_BKSE = pad(self.values_BKSE, (0, 0, 0, n_more))
+        larger, largest = KeyValueCache(self.reach, capacity), KeyValueCache(self.reach, most)
+        self.keys_BKSE = _resized(self.keys_BKSE, larger.size, largest.size)
+        self.values_BKSE = _resized(self.values_BKSE, larger.size, largest.size)
         self.size, self.is_ring = larger.size, larger.is_ring
 
     def _allocate(self, k_BKTE: Tensor, v_BKTE: Tensor, places: Places) -> None:
@@ -116,3 +114,20 @@ class KeyValueCache:
             slots_T = slots_T % self.size
         self.places = self.places.replaced(slots_T, places)
         return slots_T[None]
+
+
+def _resized(x_BKSE: Tensor, size: int, most: int) -> Tensor:
+    """Add slots of zeros: in the memory of x, or in new memory that is enough for `most` slots.
+
+    Rows stay side by side, as they are read fastest. Memory that no process has used yet comes from
+    the system page by page, which takes longer than to copy what is in it.
+    """
+    B, K, S, E = x_BKSE.shape
+    if B * K * size * E * x_BKSE.element_size() <= x_BKSE.untyped_storage().nbytes():
+        memory, old_BKSE = x_BKSE, x_BKSE.clone()
+    else:
+        memory, old_BKSE = x_BKSE.new_empty(B * K * most * E), x_BKSE
+    new_BKSE = memory.as_strided((B, K, size, E), (K * size * E, size * E, E, 1))
+    new_BKSE[:, :, :S] = old_BKSE
+    new_BKSE[:, :, S:] = 0
+    return new_BKSE
