@@ -98,8 +98,11 @@ def best(logits_NV: Tensor, C: int) -> tuple[Tensor, Tensor]:
         values_NC, ids_NC = logits_NV.topk(C)
         return values_NC, ids_NC
     first_V = np.arange(V - 1, -1, -1)  # of equals the first is best
-    key_NV = _sortable(logits_NV.detach().numpy()) << 32 | first_V
-    key_NC = np.partition(key_NV, V - C)[:, V - C :]
+    key_NV = _sortable(logits_NV.detach().numpy())
+    key_NV <<= 32
+    key_NV |= first_V
+    key_NV.partition(V - C)
+    key_NC = key_NV[:, V - C :]
     key_NC.sort()
     ids_NC = torch.from_numpy(V - 1 - (key_NC[:, ::-1] & 0xFFFFFFFF))
     return logits_NV.gather(-1, ids_NC), ids_NC

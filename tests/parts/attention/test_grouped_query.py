@@ -150,6 +150,25 @@ def test_a_cache_holds_unexpanded_heads_and_no_more_than_the_window(tiny: Tiny):
         assert cache.keys_BKSE.shape == cache.values_BKSE.shape == (2, 2, slots, D // 4)
 
 
+def test_a_cache_grows_in_memory_that_was_taken_at_once(tiny: Tiny):
+    mixer, x_BTD = build(tiny, n_kv_heads=2), stream(20)
+    cache, large, where = mixer.new_cache(3), mixer.new_cache(20), []
+    for t in range(20):
+        if t in (3, 4, 9, 14):
+            cache.resize({3: 4, 4: 9, 9: 14, 14: 20}[t], most=20)
+            where.append((cache.keys_BKSE.data_ptr(), cache.values_BKSE.data_ptr()))
+            assert cache.keys_BKSE.is_contiguous()
+            assert not cache.keys_BKSE[:, :, t:].any()
+        y_B1D, expected_B1D = (
+            mixer(x_BTD[:, t : t + 1], Context(Places.counted(t, t + 1), [each]))
+            for each in (cache, large)
+        )
+        torch.testing.assert_close(y_B1D, expected_B1D)
+    assert torch.equal(cache.keys_BKSE, large.keys_BKSE)
+    assert torch.equal(cache.values_BKSE, large.values_BKSE)
+    assert len(set(where)) == 1
+
+
 def test_a_ring_keeps_the_newest_positions(tiny: Tiny):
     mixer, x_BTD = build(tiny, window=5), stream(14)
     cache, all_of_it = mixer.new_cache(100), mixer.new_cache(14)
