@@ -156,3 +156,39 @@ def test_the_products_of_one_input_are_joined_once(calls):
     step = lambda: torch.cat(list(side_by_side(x, *layers)), dim=-1)  # noqa: E731
     check(step, [layer.weight for layer in layers], x)
     assert len(calls) == 2  # a product, and what joins its parts here
+
+
+@pytest.fixture
+def summed(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The numbers of rows that are summed as those of a table."""
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        pytest.skip("torch was built without fbgemm")
+    embedding_bag, made = torch.embedding_bag, []
+    monkeypatch.setattr(products, "WORTH_FETCHING", 2 * 5 * F)
+    monkeypatch.setattr(
+        torch, "embedding_bag", lambda *args: made.append(args[1]) or embedding_bag(*args)
+    )
+    return made
+
+
+def test_values_that_one_query_reads_are_summed_as_rows(calls, summed):
+    for R, S in ((2, 5), (3, 7), (2, 6)):
+        weights_R1S, values_RSE = torch.randn(R, 1, S), torch.randn(R, S, F)
+        check(lambda: torch.bmm(weights_R1S, values_RSE), [], weights_R1S, values_RSE)  # noqa: B023
+        assert len(calls) == 1
+    assert [len(ids_X) for ids_X in summed] == [10, 21, 12]
+
+
+@pytest.mark.parametrize(
+    ("weights", "values"),
+    [
+        (torch.randn(2, 3, 5), torch.randn(2, 5, F)),
+        (torch.randn(2, 1, 4), torch.randn(2, 4, F)),
+        (torch.randn(2, 1, 5).double(), torch.randn(2, 5, F).double()),
+        (torch.randn(2, 5, 1).mT[:, :, ::2], torch.randn(2, 6, F)[:, ::2]),
+        (torch.randn(2, 1, 6), torch.randn(2, F, 6).mT),
+    ],
+)
+def test_other_products_of_rows_are_what_they_were(summed, weights, values):
+    check(lambda: torch.bmm(weights, values), [], weights, values)
+    assert summed == []

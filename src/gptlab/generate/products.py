@@ -2,15 +2,16 @@
 
 `linear` is `mm` behind questions whose answers are known once shapes are; small weights may lie as
 `mm` reads them best; where what it gives is only added to something, as a branch is to the stream,
-the product adds it; and many rows are multiplied by oneDNN, which also takes GELU with it.
+the product adds it; many rows are multiplied by oneDNN, which also takes GELU with it; and what one
+query reads of its values is summed as rows of a table, which are fetched ahead.
 
-N rows, I inputs, O outputs.
+N rows, I inputs, O outputs; R heads of all texts, S slots, E width of a head.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from gptlab.kernels.gelu import exact_gelu
 from gptlab.parts.layers import SMALL
 
 FEW_ROWS = 8  # below which a product waits for its weights, however it is computed
+WORTH_FETCHING = 2**18  # values, a megabyte, fewer of which are near at hand
 WORTH_ONEDNN = 2**20  # products of numbers, which outweigh what a call of oneDNN's costs
 
 
@@ -109,6 +111,8 @@ def lay_out(
             del calls[earlier]
         elif each.function is embedding:
             calls[each] = _choice(each, *each.args, **each.kwargs)
+        elif each.function == torch.bmm:
+            calls[each] = _reading(each, *each.args, **each.kwargs)
         elif (found := _sum_with(to_add, each)) is not None:
             earlier, calls[each] = found
             del calls[earlier]
@@ -148,6 +152,34 @@ def _choice(
         return operation.again
     rows_ND = y.view(-1, weight.shape[1])
     return partial(torch.index_select, weight, 0, input.view(-1), out=rows_ND)
+
+
+def _reading(
+    operation: Operation, input: Tensor, mat2: Tensor, *, out: Tensor | None = None
+) -> Call:
+    """Read the arguments of `bmm`: of one query per head, it is a sum of weighted rows."""
+    (y,), given = operation.made, (input, mat2)
+    assert operation.again is not None
+    are_plain = all(x.dtype == torch.float32 and x.is_cpu and x.is_contiguous() for x in given)
+    is_sum = input.shape[1] == 1 and mat2.numel() >= WORTH_FETCHING and out is None
+    if not (is_sum and are_plain and _has_fbgemm()):
+        return operation.again
+    R, S, E = mat2.shape
+    weights_X, rows_XE, y_RE = input.view(-1), mat2.view(-1, E), y.view(R, E)
+    ids_X, starts = _side_by_side(R, S)
+    of = (False, 0, False, weights_X, True)  # sums, and `starts` has an end
+    return lambda: y_RE.copy_(torch.embedding_bag(rows_XE, ids_X, starts, *of)[0])
+
+
+@lru_cache(maxsize=2)
+def _side_by_side(R: int, S: int) -> tuple[Tensor, Tensor]:
+    """Number R times S rows, and say where each S begin and where all end."""
+    return torch.arange(R * S, dtype=torch.int32), torch.arange(0, R * S + 1, S, dtype=torch.int32)
+
+
+def _has_fbgemm() -> bool:
+    """Tell whether torch has the kernels for it, which are for x86."""
+    return "fbgemm" in torch.backends.quantized.supported_engines
 
 
 def _sum_with(
