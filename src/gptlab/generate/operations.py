@@ -11,7 +11,8 @@ from torch._C import _nn  # pyright: ignore[reportAttributeAccessIssue]
 from torch.nn.functional import linear
 
 OTHER_ARGUMENTS = {"where"}  # torch has it with others than the method of that name
-UNTRIED = {linear: _nn.linear, torch.bmm: torch.bmm, torch.baddbmm: torch.baddbmm}  # products
+# What writes in place for sure, and takes too long to be tried.
+UNTRIED = {linear: _nn.linear, torch.bmm: torch.bmm, torch.baddbmm: torch.baddbmm}
 CONVERSIONS = {"contiguous", "float", "to"}  # which give what they are given where it is right
 
 Call = Callable[[], object]
