@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from gptlab.bench.arms import Apart, Arm, Worker, Workers, find_contestant, peers
 from gptlab.bench.worker import Beat, Over, Race, work
@@ -43,6 +44,25 @@ def test_a_section_ends_after_its_seconds_and_at_least_so_many_calls():
     assert (second["calls"], second["seconds"]) == (3, 2.25)
     assert list(second["losses"]) == [1, 2, 5]
     assert second["losses"][5] == pytest.approx(1 / 103.75)
+
+
+@pytest.mark.parametrize("is_on_gpu", [True, False])
+def test_the_peak_is_that_of_the_device_and_of_the_work_alone(
+    is_on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """While it was prepared, more was held; the process itself takes more than a small model."""
+    held = {"GPU": 900_000_000, "process": 5_000_000}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: is_on_gpu)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: held["GPU"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: held.update(GPU=3_000_000))
+    monkeypatch.setattr("gptlab.bench.worker.memory", lambda: (1_000_000, held["process"]))
+    pipe = Pipe({"seconds": 0.0, "least": 1})
+    beat = pipe.beat()
+    beat.ready(64)
+    with pytest.raises(Over):
+        beat()
+    assert pipe.replies[-1]["peak"] == (3_000_000 if is_on_gpu else 4_000_000)
 
 
 def test_a_race_counts_from_the_process_on_and_not_while_it_is_scored(monkeypatch):
