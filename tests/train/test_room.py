@@ -9,7 +9,8 @@ from faults import after_call, raising
 
 from gptlab import machine
 from gptlab.kernels import cross_entropy
-from gptlab.train import room, run
+from gptlab.model.accounting import TRAINING_BYTES, count_parameters
+from gptlab.train import opening, room, run
 from gptlab.train.recipe import Recipe
 from gptlab.train.room import check_room, predict, rows_that_fit
 from gptlab.train.run import start_run
@@ -70,6 +71,18 @@ def test_where_there_is_plenty_of_room_no_step_is_played_through(
 ):
     monkeypatch.setattr(room, "predict", pytest.fail)
     assert check_room(large(tiny_recipe), "float32") is None
+
+
+def test_a_model_larger_than_the_gpu_is_refused_before_anything_is_written(
+    tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its weights would be the first that is too much, outside of any step."""
+    recipe = large(tiny_recipe)
+    state = TRAINING_BYTES * count_parameters(recipe.model).total
+    monkeypatch.setattr(opening, "memory_of", lambda device: state - 1)
+    with pytest.raises(ValueError, match=r"optimizer take .* GB there are; make the model smaller"):
+        start_run(recipe, tmp_path, say=quiet)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("fit", "tokens"), [(30, 240), (64, 256), (0, 8)])

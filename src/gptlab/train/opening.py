@@ -29,7 +29,7 @@ from gptlab.train.kernels import INDUCTOR, choose_kernels, use_kernels
 from gptlab.train.loop import update
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
-from gptlab.train.room import check_room
+from gptlab.train.room import check_room, memory_of
 from gptlab.train.session import Say, Session
 
 TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
@@ -60,8 +60,8 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe = recipe.but(tokenizer=recipe.data.tokenizer(recipe.tokenizer))
     recipe.check()  # what cannot work is said before any work
     check_free(root, recipe.name)
-    check_fits(recipe.resolved().model, machine.total_memory())
     device, precision, kernels = _choose(recipe, say)
+    check_fits(recipe.resolved().model, min(machine.total_memory(), memory_of(device)))
     if device.type == "cpu" and (warning := check_room(recipe.resolved(), precision)):
         say(warning)
     source = source_of(recipe)
