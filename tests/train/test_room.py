@@ -32,6 +32,23 @@ def test_as_many_rows_fit_as_are_predicted_to(rows: int, tiny_recipe: MakeRecipe
     assert rows_that_fit(recipe, False, memory + 1) == rows
 
 
+def test_many_rows_are_not_played_through(tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch):
+    """That would take minutes; what many rows take follows from fewer."""
+    recipe, played = large(tiny_recipe), list[int]()
+    enough = predict(recipe, 40, False).peak
+
+    def note(recipe: Recipe, rows: int, bf16: bool) -> object:
+        played.append(rows)
+        return predict(recipe, rows, bf16)
+
+    monkeypatch.setattr(room, "predict", note)
+    monkeypatch.setattr(room, "PLAYED_TOKENS", 8 * 16)
+    monkeypatch.setattr(machine, "total_memory", lambda: enough)
+    with pytest.raises(ValueError, match=r"a step with 64 rows .*; at most (39|40|41) fit: "):
+        check_room(recipe, "float32")
+    assert sorted(played) == [8, 16]
+
+
 def test_what_exceeds_the_memory_is_refused_before_anything_is_written(
     tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
