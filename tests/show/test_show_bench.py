@@ -141,6 +141,9 @@ def test_files_that_cannot_be_written_are_told_before_anything_is_measured(tmp_p
         bench(never, "", Output(json=tmp_path / "no" / "out.json"))
     with pytest.raises(ValueError, match="a picture's suffix"):
         bench(never, "", Output(plot=tmp_path / "out.doc"))
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match="is a folder: name a file in it"):
+        bench(never, "", Output(plot=tmp_path / "folder.png"))
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ValueError, match=r"bad\.json"):
         report_files([tmp_path / "bad.json"], Output())

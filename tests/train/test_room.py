@@ -10,8 +10,9 @@ from faults import after_call, raising
 from gptlab import machine
 from gptlab.kernels import cross_entropy
 from gptlab.model.accounting import TRAINING_BYTES, count_parameters
-from gptlab.train import opening, room, run
+from gptlab.train import room, run
 from gptlab.train.recipe import Recipe
+from gptlab.train.rehearsal import rehearse
 from gptlab.train.room import check_room, predict, rows_that_fit
 from gptlab.train.run import start_run
 
@@ -96,10 +97,23 @@ def test_a_model_larger_than_the_gpu_is_refused_before_anything_is_written(
     """Its weights would be the first that is too much, outside of any step."""
     recipe = large(tiny_recipe)
     state = TRAINING_BYTES * count_parameters(recipe.model).total
-    monkeypatch.setattr(opening, "memory_of", lambda device: state - 1)
+    monkeypatch.setattr(room, "memory_of", lambda device: state - 1)
     with pytest.raises(ValueError, match=r"optimizer take .* GB there are; make the model smaller"):
         start_run(recipe, tmp_path, say=quiet)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rehearsal_is_refused_likewise(tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch):
+    """`show --profile` takes real steps; the system would kill it, and perhaps others."""
+    recipe = large(tiny_recipe)
+    enough = predict(recipe, 10, False).peak
+    monkeypatch.setattr(machine, "total_memory", lambda: enough)
+    with pytest.raises(ValueError, match=r"with 64 rows .* at most 10 fit: try train\.micro_batch"):
+        rehearse(recipe, quiet)
+    state = TRAINING_BYTES * count_parameters(recipe.model).total
+    monkeypatch.setattr(machine, "total_memory", lambda: state - 1)
+    with pytest.raises(ValueError, match="make the model smaller"):
+        rehearse(recipe, quiet)
 
 
 @pytest.mark.parametrize(("fit", "tokens"), [(30, 240), (64, 256), (0, 8)])

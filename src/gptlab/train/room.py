@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from gptlab import machine
-from gptlab.model.accounting import TRAINING_BYTES, build_on_meta
+from gptlab.model.accounting import TRAINING_BYTES, build_on_meta, check_fits
 from gptlab.train.recipe import Recipe
+from gptlab.train.session import Say
 
 if TYPE_CHECKING:
     from gptlab.model.memory import TrainingMemory
@@ -72,6 +73,16 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     return machine.total_memory()
+
+
+def check_memory(recipe: Recipe, device: torch.device, precision: str, say: Say) -> None:
+    """Refuse, with a ValueError, what does not fit into the memory there is; warn of what may not.
+
+    Of a GPU only what is there without any step: weights, gradients and optimizer.
+    """
+    check_fits(recipe.model, min(machine.total_memory(), memory_of(device)))
+    if device.type == "cpu" and (warning := check_room(recipe, precision)):
+        say(warning)
 
 
 def check_room(recipe: Recipe, precision: str) -> str | None:
