@@ -47,6 +47,12 @@ def test_a_mistake_is_one_line(words: list[str], message: str, capsys):
     assert "Traceback" not in err
 
 
+def test_half_a_checkout_is_told_what_it_lacks(tmp_path: Path, capsys):
+    (tmp_path / "train.py").write_text("import model\n")
+    assert run("generate", "--against", "nanogpt", "--nanogpt", str(tmp_path)) == 2
+    assert "a checkout of it, with its model.py and config/" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [
