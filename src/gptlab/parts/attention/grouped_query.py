@@ -130,11 +130,12 @@ class GroupedQueryAttention(Mixer):
         self.hand_on = offer(needs, self.layer, kind)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        made = [
-            y.unflatten(-1, (-1, self.d_head)) for y in side_by_side(x_BTD, *self.projections())
-        ]
-        q_BHTE, *k_BKTE = self.mark(made[:2], self.norms(), context)
-        k_BKSE, v_BKSE, keys = self.keys_and_values([*k_BKTE, *made[2:]], context)
+        mark, norms, layers = self.mark.for_pass(x_BTD, context), self.norms(), self.projections()
+        n = len(norms)
+        layers = [*mark.projections(layers[:n], self.d_head), *layers[n:]]
+        made = [y.unflatten(-1, (-1, self.d_head)) for y in side_by_side(x_BTD, *layers)]
+        q_BHTE, *k_BKTE = mark(made[:n], norms, context)
+        k_BKSE, v_BKSE, keys = self.keys_and_values([*k_BKTE, *made[n:]], context)
         y_BHTE = self.attend(
             q_BHTE,
             k_BKSE,
