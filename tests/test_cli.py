@@ -387,6 +387,23 @@ def test_text_from_standard_input(text: Path):
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("said", [
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 4.00 GiB.",
+    "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory",
+])  # fmt: skip
+def test_want_of_memory_is_one_line_wherever_it_shows(
+    said: str, gptlab: Command, monkeypatch: pytest.MonkeyPatch
+):
+    def failing() -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("gptlab.show.recipes.show_recipes", failing)
+    code, _, err = gptlab("recipes")
+    assert code == 1
+    assert err.startswith(f"failed: not enough memory: {said[:18]}")
+    assert err.count("\n") == 1
+
+
 def test_an_error_without_words_is_named(gptlab: Command, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise MemoryError

@@ -157,7 +157,7 @@ def read_parsed(file: Path, limit: int, parse: Callable[[bytes], T], problem: st
     except RecursionError:
         raise ValueError(f"{file}: nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{file}: {problem}{error}") from None
+        raise ValueError(f"{file}: {problem}{'; '.join(str(error).splitlines())}") from None
 
 
 def read_object(file: Path, limit: int) -> dict[str, Any] | None:

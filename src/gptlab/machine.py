@@ -86,6 +86,14 @@ def available_memory() -> int | None:
     return min(int(available[1]) * 1024, total_memory()) if available else None
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Recognise it on every device: torch has a type of error for some of them only."""
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    )
+
+
 def choose_device(name: str, setting: str) -> str:
     """Turn `auto` into `cuda` or `cpu`; ValueError, naming the setting, for what is not here."""
     import torch

@@ -30,7 +30,9 @@ def run(*words: str) -> int:
         (["train", "--against", "nanogpt"], "--against nanogpt needs --nanogpt FOLDER"),
         (["train", "shakespeare", "model.norm=rms_norms"], "did you mean 'rms_norm'"),
         (["train", "shakespeare", "shakespeare:"], "no recipe named 'shakespeare:'"),
+        (["train", "--against", "reference, nobody"], "--against nobody: nobody of that name"),
         (["generate", "--batch", "0"], "--batch=0 must be a number"),
+        (["generate", "--quantize", "int8,int3"], "error: --quantize=int3 must be auto, none"),
         (["attention", "--length", "64", "--window", "64"], "is not longer than --window=64"),
         (["loss", "gpt2", "baby"], "bench loss takes one recipe"),
         (["tokenizer", "--against", "reference", "--megabytes", "0.1"], "does not take part"),
@@ -43,6 +45,27 @@ def test_a_mistake_is_one_line(words: list[str], message: str, capsys):
     assert message in err
     assert err.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in err
+
+
+def test_half_a_checkout_is_told_what_it_lacks(tmp_path: Path, capsys):
+    (tmp_path / "train.py").write_text("import model\n")
+    assert run("generate", "--against", "nanogpt", "--nanogpt", str(tmp_path)) == 2
+    assert "a checkout of it, with its model.py and config/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--seconds", "inf"],
+        ["train", "--seconds", "nan"],
+        ["train", "--to-loss", "inf"],
+        ["tokenizer", "--megabytes", "inf"],
+    ],
+)
+def test_what_would_never_end_is_refused(words: list[str], monkeypatch, capsys):
+    monkeypatch.setattr("gptlab.show.bench.bench", pytest.fail)
+    assert run(*words) == 2
+    assert f"Invalid value for '{words[1]}'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

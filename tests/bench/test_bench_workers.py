@@ -5,10 +5,12 @@ import json
 import re
 import sys
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
+import torch
 
-from gptlab.bench.arms import Apart, Arm, Worker, Workers, find_contestant, peers
+from gptlab.bench.arms import Apart, Arm, Worker, Workers, find_contestant, peers, raced
 from gptlab.bench.worker import Beat, Over, Race, work
 
 
@@ -43,6 +45,25 @@ def test_a_section_ends_after_its_seconds_and_at_least_so_many_calls():
     assert (second["calls"], second["seconds"]) == (3, 2.25)
     assert list(second["losses"]) == [1, 2, 5]
     assert second["losses"][5] == pytest.approx(1 / 103.75)
+
+
+@pytest.mark.parametrize("is_on_gpu", [True, False])
+def test_the_peak_is_that_of_the_device_and_of_the_work_alone(
+    is_on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """While it was prepared, more was held; the process itself takes more than a small model."""
+    held = {"GPU": 900_000_000, "process": 5_000_000}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: is_on_gpu)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: held["GPU"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: held.update(GPU=3_000_000))
+    monkeypatch.setattr("gptlab.bench.worker.memory", lambda: (1_000_000, held["process"]))
+    pipe = Pipe({"seconds": 0.0, "least": 1})
+    beat = pipe.beat()
+    beat.ready(64)
+    with pytest.raises(Over):
+        beat()
+    assert pipe.replies[-1]["peak"] == (3_000_000 if is_on_gpu else 4_000_000)
 
 
 def test_a_race_counts_from_the_process_on_and_not_while_it_is_scored(monkeypatch):
@@ -126,6 +147,44 @@ def test_a_process_that_dies_says_its_last_words(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^poor died: no more room$"):
         worker.open()
     worker.close()
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Arm:
+    """What is ready at once and then reads nothing for minutes."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nread job\necho '{\"ready\": {}}'\nexec sleep 600 <&-\n")
+    program.chmod(0o755)
+    return Arm("busy", "reference", {}, str(program))
+
+
+def test_a_second_ctrl_c_leaves_no_process_behind(busy: Arm, monkeypatch: pytest.MonkeyPatch):
+    waiting, wait = Workers([busy, busy], "train", None), Popen.wait
+
+    def impatient(process: Popen, timeout: float | None = None) -> int:
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return wait(process)
+
+    monkeypatch.setattr(Popen, "wait", impatient)
+    with pytest.raises(KeyboardInterrupt), waiting:
+        pass
+    assert [each.process.returncode for each in waiting.open] == [-9, -9]
+
+
+def test_a_race_that_is_stopped_ends_at_once(busy: Arm, monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+    kill, wait = Popen.kill, Popen.wait
+    monkeypatch.setattr(Popen, "kill", lambda self: done.append("kill") or kill(self))
+    monkeypatch.setattr(Popen, "wait", lambda *given: done.append("wait") or wait(*given))
+
+    def ctrl_c(worker: Worker) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Worker, "race", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        raced(busy, None, 25)
+    assert done[:2] == ["kill", "wait"]
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

@@ -5,16 +5,20 @@ because those kernels have none: here it is asked for them all the same. On a GP
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo import config as dynamo
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention import flex_attention
 
 from gptlab.kernels import attention, flex
 from gptlab.kernels.places import Places
 from gptlab.model.gpt import Model
+from gptlab.train.device import set_up
 from gptlab.train.kernels import use_kernels
 
 ON_GPU = torch.cuda.is_available()
@@ -22,6 +26,12 @@ DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 B, K, E, T = 2, 2, 16, 300
 
 Calls = list[dict[str, Any]]
+OF_THE_COMPILER = (  # what torch says of itself
+    "The .grad attribute of a Tensor:UserWarning",
+    "<class 'torch.autograd.function.Function'> should not be instantiated:DeprecationWarning",
+    "`torch.jit:DeprecationWarning",
+)
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{each}") for each in OF_THE_COMPILER]
 
 
 @pytest.fixture
@@ -29,6 +39,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What FlexAttention is called with; its kernels are compiled on a GPU only."""
     noted: Calls = []
     compiled = flex.compiled
+    set_up(DEVICE)
 
     def note(function: Callable[..., Any]) -> Callable[..., Any]:
         run = compiled(function) if ON_GPU else function
@@ -141,6 +152,35 @@ def test_blocks_are_counted_once_for_all_layers_with_a_window(
     made = [call["function"] for call in calls]
     assert made.count("flex_attention") == 2 * 6
     assert made.count("create_block_mask") == 2 * 2
+
+
+def test_a_compiled_block_has_it_inside(
+    tiny: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+):
+    """In one piece with it, and torch has nothing to warn of."""
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *x: None)
+    layer = {"type": "grouped_query", "n_heads": 3, "window": 40}
+    settings = {"context_length": 256, "n_layers": 1, "positions": "rotary"}
+    gpt = tiny(attention=layer, **settings).build().to(DEVICE)
+    tokens_BT = torch.arange(2 * 256, device=DEVICE).view(2, 256) % 31
+    expected = gpt.loss(tokens_BT, tokens_BT)
+    use_kernels(gpt, ["flex"])
+    (block,) = gpt.blocks
+    block.forward = torch.compile(block.forward, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(gpt.loss(tokens_BT, tokens_BT), expected)
+
+
+def test_every_window_gets_kernels_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """Beyond so many forms torch would go on without, and hold all scores."""
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *x: None)
+    made = CompileCounterWithBackend("eager")
+    monkeypatch.setattr(flex, "compiled", partial(torch.compile, backend=made, dynamic=False))
+    q = draw(1, 1, 128, E, seed=0).requires_grad_()
+    with dynamo.patch(recompile_limit=1):
+        set_up(torch.device("cuda"))
+        for window in (20, 30):
+            flex.attend(q, q, q, queries=Places.counted(0, 128, DEVICE), keys=None, window=window)
+    assert made.frame_count == 2 * 2  # masks, and attention
 
 
 def test_blocks_that_nobody_sees_are_skipped(calls: Calls):

@@ -1,14 +1,18 @@
 """What is printed, drawn and kept of a measurement."""
 
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gptlab.bench.protocol import Plan
 from gptlab.bench.record import Record
-from gptlab.show.bench import Output, bench, report_files
+from gptlab.show.bench import Output, bench, report, report_files
 
 SPEEDS = {"ours": 300.0, "control": 300.0, "other": 100.0}
 
@@ -137,6 +141,56 @@ def test_files_that_cannot_be_written_are_told_before_anything_is_measured(tmp_p
         bench(never, "", Output(json=tmp_path / "no" / "out.json"))
     with pytest.raises(ValueError, match="a picture's suffix"):
         bench(never, "", Output(plot=tmp_path / "out.doc"))
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match="is a folder: name a file in it"):
+        bench(never, "", Output(plot=tmp_path / "folder.png"))
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ValueError, match=r"bad\.json"):
         report_files([tmp_path / "bad.json"], Output())
+
+
+@pytest.mark.parametrize(("changes", "problem"), [
+    ({"arms": []}, "arms: "),
+    ({"rounds": []}, "rounds: "),
+    ({"plan": {}}, "machine or plan has no rounds"),
+    ({"machine": {"cpu": "a"}}, "machine or plan has no commit and no gpus and no load"),
+    ({"title": None, "unit": None}, "title: .*; unit: "),
+    ({"speeds": {"ours": [1.0]}}, "there are rounds without speeds of every arm"),
+    ({"speeds": {"ours": [1.0], "control": [1.0], "other": []}}, r"rounds\.0\.speeds\.other: "),
+    ({"speeds": {"ours": [1.0], "control": [1.0], "other": [-1]}}, r"speeds\.other\.0: "),
+])  # fmt: skip
+def test_a_file_that_holds_less_than_a_measurement_is_refused_in_one_line(
+    changes: dict[str, Any], problem: str, record: Callable[..., Record], tmp_path: Path
+):
+    tree = record(rounds=1).model_dump(mode="json")
+    if "speeds" in changes:
+        tree["rounds"][0] |= changes
+    else:
+        tree |= changes
+    file = tmp_path / "kept.json"
+    file.write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=r"kept\.json: not a measurement: ") as refused:
+        report_files([file], Output())
+    assert re.search(problem, str(refused.value))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_loss_that_is_no_number_is_told_and_the_speeds_are_kept(
+    record: Callable[..., Record], capsys: pytest.CaptureFixture[str]
+):
+    whole = record()
+    workers = [
+        SimpleNamespace(
+            arm=SimpleNamespace(label=arm.label),
+            facts=arm.facts,
+            losses={10: math.nan if arm.label == "other" else 3.5},
+            peak=arm.peak,
+        )
+        for arm in whole.arms
+    ]
+    rounds = [each.round() for each in whole.rounds]
+    given: Any = ("T", "about", "tokens", Plan(), whole.machine, workers, rounds)
+    report([Record.of(*given)], Output())
+    lines = capsys.readouterr().out.splitlines()
+    assert "not finite" in next(line for line in lines if line.startswith("other"))
+    assert "3.500" in next(line for line in lines if line.startswith("ours"))

@@ -76,6 +76,15 @@ def test_mistakes_are_one_line(words: list[str], message: str, capsys: pytest.Ca
     assert capsys.readouterr().err.startswith(message)
 
 
+def test_a_picture_that_cannot_be_written_is_told_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gptlab.show.profile.measure", pytest.fail)
+    (tmp_path / "folder.png").mkdir()
+    assert run("--profile", "--plot", str(tmp_path / "folder.png")) == 2
+    assert "folder.png is a folder: name a file in it" in capsys.readouterr().err
+
+
 def test_portions_repeat_the_model_and_not_the_update():
     s = rehearse(tiny(), pytest.fail)
     s.optimizers.step()

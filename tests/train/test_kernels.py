@@ -3,18 +3,21 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from ends import quiet
 from torch import Tensor
 
 from gptlab.kernels import attention, gating
 from gptlab.model.gpt import Model
-from gptlab.train import kernels
+from gptlab.runs.folder import RunFolder
+from gptlab.train import kernels, opening, run
 from gptlab.train.kernels import choose_kernels, use_kernels
 from gptlab.train.opening import begin
 from gptlab.train.recipe import Recipe
+from gptlab.train.run import resume_run, start_run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -71,6 +74,44 @@ def test_nothing_is_made_of_a_run_that_is_refused(
     with pytest.raises(ValueError, match=r"train\.kernels=liger needs"):
         begin(tiny_recipe("train.kernels=liger"), tmp_path / "runs", print, "tiny")
     assert not (tmp_path / "runs").exists()
+
+
+class Compiler:
+    """What stands for a kernel whose compiler fails: its code is of a module of Triton's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: str):
+        def build(gate: Tensor, up: Tensor) -> Tensor:
+            raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+        names = {"__name__": module, "__builtins__": __builtins__}
+        failing = FunctionType(build.__code__, names)
+        kernel = ModuleType("gptlab.kernels.failing")
+        vars(kernel)["KERNELS"] = {gating.swiglu: failing}
+        monkeypatch.setitem(sys.modules, kernel.__name__, kernel)
+        for where in (opening, run):
+            monkeypatch.setattr(where, "choose_kernels", lambda asked, device: self.chosen[asked])
+        self.chosen = {"auto": ["failing"], "torch": []}
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_a_kernel_that_cannot_be_compiled_is_said_with_what_goes_on_without(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Compiler(monkeypatch, "triton.runtime.build")
+    recipe = tiny_recipe("model.mlp=swiglu", "name=mine")
+    said = r"^train\.kernels=auto: failing failed \(RuntimeError: Failed to find C compiler\.\); "
+    with pytest.raises(ValueError, match=said + r"go on .*resume \S+mine train\.kernels=torch$"):
+        start_run(recipe, tmp_path, say=quiet)
+    assert RunFolder.open(tmp_path / "mine").state() == "failed"
+    assert resume_run(tmp_path / "mine", ["train.kernels=torch"], say=quiet).reason == "done"
+
+
+def test_other_errors_beside_kernels_stay_what_they_are(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Compiler(monkeypatch, "somebody.else")
+    with pytest.raises(RuntimeError, match="Failed to find"):
+        start_run(tiny_recipe("model.mlp=swiglu"), tmp_path, say=quiet)
 
 
 def test_every_layer_gets_the_kernel_and_nothing_else_changes(

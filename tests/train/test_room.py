@@ -9,8 +9,10 @@ from faults import after_call, raising
 
 from gptlab import machine
 from gptlab.kernels import cross_entropy
+from gptlab.model.accounting import TRAINING_BYTES, count_parameters
 from gptlab.train import room, run
 from gptlab.train.recipe import Recipe
+from gptlab.train.rehearsal import rehearse
 from gptlab.train.room import check_room, predict, rows_that_fit
 from gptlab.train.run import start_run
 
@@ -29,6 +31,23 @@ def test_as_many_rows_fit_as_are_predicted_to(rows: int, tiny_recipe: MakeRecipe
     memory = predict(recipe, rows, False).peak
     assert rows_that_fit(recipe, False, memory - 1) == rows - 1
     assert rows_that_fit(recipe, False, memory + 1) == rows
+
+
+def test_many_rows_are_not_played_through(tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch):
+    """That would take minutes; what many rows take follows from fewer."""
+    recipe, played = large(tiny_recipe), list[int]()
+    enough = predict(recipe, 40, False).peak
+
+    def note(recipe: Recipe, rows: int, bf16: bool) -> object:
+        played.append(rows)
+        return predict(recipe, rows, bf16)
+
+    monkeypatch.setattr(room, "predict", note)
+    monkeypatch.setattr(room, "PLAYED_TOKENS", 8 * 16)
+    monkeypatch.setattr(machine, "total_memory", lambda: enough)
+    with pytest.raises(ValueError, match=r"a step with 64 rows .*; at most (39|40|41) fit: "):
+        check_room(recipe, "float32")
+    assert sorted(played) == [8, 16]
 
 
 def test_what_exceeds_the_memory_is_refused_before_anything_is_written(
@@ -70,6 +89,31 @@ def test_where_there_is_plenty_of_room_no_step_is_played_through(
 ):
     monkeypatch.setattr(room, "predict", pytest.fail)
     assert check_room(large(tiny_recipe), "float32") is None
+
+
+def test_a_model_larger_than_the_gpu_is_refused_before_anything_is_written(
+    tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its weights would be the first that is too much, outside of any step."""
+    recipe = large(tiny_recipe)
+    state = TRAINING_BYTES * count_parameters(recipe.model).total
+    monkeypatch.setattr(room, "memory_of", lambda device: state - 1)
+    with pytest.raises(ValueError, match=r"optimizer take .* GB there are; make the model smaller"):
+        start_run(recipe, tmp_path, say=quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rehearsal_is_refused_likewise(tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch):
+    """`show --profile` takes real steps; the system would kill it, and perhaps others."""
+    recipe = large(tiny_recipe)
+    enough = predict(recipe, 10, False).peak
+    monkeypatch.setattr(machine, "total_memory", lambda: enough)
+    with pytest.raises(ValueError, match=r"with 64 rows .* at most 10 fit: try train\.micro_batch"):
+        rehearse(recipe, quiet)
+    state = TRAINING_BYTES * count_parameters(recipe.model).total
+    monkeypatch.setattr(machine, "total_memory", lambda: state - 1)
+    with pytest.raises(ValueError, match="make the model smaller"):
+        rehearse(recipe, quiet)
 
 
 @pytest.mark.parametrize(("fit", "tokens"), [(30, 240), (64, 256), (0, 8)])

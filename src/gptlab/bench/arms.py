@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import iter_modules
@@ -88,19 +88,21 @@ class Worker:
         """Wait for a whole run: its `curve` of step, seconds and loss, and its `whole` seconds."""
         return self._answer()
 
-    def close(self) -> None:
-        """End it, politely first."""
+    def close(self, is_polite: bool = True) -> None:
+        """End it, politely first; at once where whoever asked will not wait (Ctrl-C again)."""
         assert self.process.stdin
         with suppress(OSError):
             self.process.stdin.close()
         try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+            if is_polite:
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(PATIENCE)
+        finally:
             self.process.kill()
             self.process.wait()
-        assert self.process.stdout
-        self.process.stdout.close()
-        self.messages.close()
+            assert self.process.stdout
+            self.process.stdout.close()
+            self.messages.close()
 
     def _send(self, command: dict[str, Any]) -> None:
         assert self.process.stdin
@@ -187,8 +189,9 @@ class Workers:
         return self.open
 
     def __exit__(self, *exception: object) -> None:
-        for worker in self.open:
-            worker.close()
+        with ExitStack() as ends:
+            for worker in self.open:
+                ends.callback(worker.close)
 
 
 def raced(arm: Arm, threads: int | None, every: int) -> tuple[Worker, dict[str, Any]]:
@@ -197,9 +200,12 @@ def raced(arm: Arm, threads: int | None, every: int) -> tuple[Worker, dict[str, 
     job = arm.job | {"race": race}
     worker = Worker(Arm(arm.label, arm.contestant, job, arm.python), "train", threads)
     try:
-        return worker, worker.open().race()
-    finally:
-        worker.close()
+        curve = worker.open().race()
+    except BaseException:
+        worker.close(is_polite=False)  # it would go on to its end
+        raise
+    worker.close()
+    return worker, curve
 
 
 def find_contestant(name: str) -> str:

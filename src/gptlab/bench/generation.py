@@ -9,6 +9,7 @@ from gptlab.bench.measuring import run
 from gptlab.bench.preparing import Field, Peers, job_of, recipe_of, sizes, split
 from gptlab.bench.protocol import Plan, Tell
 from gptlab.bench.record import Record
+from gptlab.generate.quantization import check_form
 from gptlab.train.recipe import Recipe
 
 PROMPT = 8  # tokens
@@ -31,6 +32,8 @@ def bench_generation(
     for them, since who has learned positions cannot go beyond it.
     """
     peers.check()
+    for form in forms:
+        check_form(form)
     targets, common = split(words, "shakespeare")
     recipes = {target: writing(recipe_of(target, common), tokens) for target in targets}
     model = recipes[targets[0]].resolved().model

@@ -26,6 +26,7 @@ FOR_SPEED = (  # a run that is only paced
     "train.init_from=null",
 )
 LARGEST_VOCABULARY = 2**16
+OF_NANOGPT = ("train.py", "model.py", "config/train_shakespeare_char.py")
 ENOUGH_TOKENS = 20_000_000  # of a text, for peers to read
 
 
@@ -41,10 +42,13 @@ class Peers:
         """Raise ValueError for whom we cannot reach."""
         for name in self.names:
             find_contestant(name)
-        if "nanogpt" in self.names and not (self.nanogpt and (self.nanogpt / "train.py").is_file()):
-            raise ValueError(
-                "--against nanogpt needs --nanogpt FOLDER, a checkout of it, with its train.py"
-            )
+        if "nanogpt" in self.names:
+            missing = [f for f in OF_NANOGPT if not (self.nanogpt and (self.nanogpt / f).is_file())]
+            if missing:
+                raise ValueError(
+                    "--against nanogpt needs --nanogpt FOLDER, a checkout of it, with its "
+                    f"{' and '.join(missing)}"
+                )
         if "litgpt" in self.names and not (self.litgpt_python and self.litgpt_python.is_file()):
             raise ValueError(
                 "--against litgpt needs --litgpt-python FILE, the interpreter of an environment "

@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PositiveFloat, model_validator
 
 from gptlab import files, machine
 from gptlab.bench.arms import Apart, Worker
@@ -19,12 +21,13 @@ from gptlab.train.environment import git_commit
 RUN = "run"  # the unit of races
 CONTROL = "control"  # the first arm once more
 MAX_BYTES = 50_000_000
+TOLD_OF_A_MACHINE = {"cpu", "gpus", "threads", "torch", "commit", "load"}
 
 
 class KeptRound(Config):
     """See `protocol.Round`; a speed is null where a run never got there."""
 
-    speeds: dict[str, list[float | None]]
+    speeds: dict[str, Annotated[list[PositiveFloat | None], Field(min_length=1)]]
     calibration: tuple[dict[str, float], dict[str, float]]
     steal: float
     dropped: str | None
@@ -37,11 +40,14 @@ class KeptRound(Config):
 
 
 class KeptArm(Config):
-    """What an arm said of itself; losses by step; peak memory beyond what it had imported."""
+    """What an arm said of itself; losses by step; peak memory beyond what it had imported.
+
+    A loss is null where it was no finite number.
+    """
 
     label: str
     facts: dict[str, Any]
-    losses: dict[str, float]
+    losses: dict[str, float | None]
     peak: int
 
 
@@ -59,9 +65,19 @@ class Record(Config):
     made: str
     plan: dict[str, float]
     machine: dict[str, Any]
-    arms: tuple[KeptArm, ...]
-    rounds: tuple[KeptRound, ...]
+    arms: Annotated[tuple[KeptArm, ...], Field(min_length=1)]
+    rounds: Annotated[tuple[KeptRound, ...], Field(min_length=1)]
     interrupted: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        labels = {arm.label for arm in self.arms}
+        if any(each.speeds.keys() != labels for each in self.rounds):
+            raise ValueError("there are rounds without speeds of every arm, or of others")
+        lacking = TOLD_OF_A_MACHINE - self.machine.keys() | {"rounds"} - self.plan.keys()
+        if lacking:
+            raise ValueError(f"machine or plan has no {' and no '.join(sorted(lacking))}")
+        return self
 
     @classmethod
     def of(
@@ -76,7 +92,12 @@ class Record(Config):
     ) -> Self:
         """Keep what was measured."""
         arms = [
-            KeptArm(label=each.arm.label, facts=each.facts, losses=each.losses, peak=each.peak)
+            KeptArm(
+                label=each.arm.label,
+                facts=each.facts,
+                losses={n: x if math.isfinite(x) else None for n, x in each.losses.items()},
+                peak=each.peak,
+            )
             for each in workers
         ]
         kept = [
@@ -130,7 +151,9 @@ class Record(Config):
     @classmethod
     def load(cls, file: Path) -> Self:
         """Read what `save` wrote."""
-        return files.read_parsed(file, MAX_BYTES, lambda content: cls.parse(json.loads(content)))
+        return files.read_parsed(
+            file, MAX_BYTES, lambda content: cls.parse(json.loads(content)), "not a measurement: "
+        )
 
 
 def fingerprint() -> dict[str, Any]:

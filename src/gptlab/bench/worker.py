@@ -55,8 +55,8 @@ class Beat:
         if self.calls >= self.least and self.clock() >= self.end:
             synchronize()
             seconds = self.clock() - self.began
-            peak = memory()[1] - self.memory_at_start
-            told = {"calls": self.calls, "seconds": seconds, "peak": max(peak, device_memory())}
+            peak = device_memory() or memory()[1] - self.memory_at_start
+            told = {"calls": self.calls, "seconds": seconds, "peak": peak}
             self.reply(told | {"losses": self.losses})
             self._wait()
 
@@ -121,20 +121,26 @@ def forget_peak() -> None:
     """Let the most that is held be counted from here on: preparing is not what is measured."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if gpu := gpu_in_use():
+        gpu.reset_peak_memory_stats()
 
 
 def device_memory() -> int:
-    """Bytes of a GPU's memory that this process held at most."""
-    torch = sys.modules.get("torch")
-    has_gpu = torch is not None and torch.cuda.is_initialized()
-    return torch.cuda.max_memory_allocated() if torch and has_gpu else 0
+    """Bytes of a GPU's memory that tensors of this process took at most; 0 without a GPU."""
+    gpu = gpu_in_use()
+    return gpu.max_memory_allocated() if gpu else 0
 
 
 def synchronize() -> None:
     """Wait for a GPU."""
+    if gpu := gpu_in_use():
+        gpu.synchronize()
+
+
+def gpu_in_use() -> Any:
+    """Give `torch.cuda` if this process works with it, else None."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def work(job: dict[str, Any], commands: TextIO, reply: Callable[[dict[str, Any]], None]) -> None:

@@ -43,6 +43,12 @@ def verb(
             fail(f"error: {error}", 2)
         except (FloatingPointError, MemoryError) as error:
             fail(f"failed: {str(error) or 'not enough memory'}", 1)
+        except RuntimeError as error:
+            from gptlab.machine import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
+            fail(f"failed: not enough memory: {str(error).partition('. ')[0]}", 1)
 
     name = name or function.__name__.rstrip("_")  # `import` is a word of Python's
     return group.command(name, context_settings=SETTINGS if group is app else None)(guarded)

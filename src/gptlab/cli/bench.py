@@ -33,7 +33,9 @@ Against = Annotated[
     str, typer.Option(help="Whom to measure against, with commas between: reference, ...")
 ]
 Rounds = Annotated[int, typer.Option(min=1, help="How many rounds must count.")]
-Seconds = Annotated[float, typer.Option(min=0, help="Of each arm's two turns in a round.")]
+Seconds = Annotated[
+    float, typer.Option(min=0, max=3600, help="Of each arm's two turns in a round.")
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Of every process (default: torch's choice).")
 ]
@@ -55,7 +57,8 @@ def bench_train(
     rounds: Rounds = 7,
     seconds: Seconds = 3.0,
     to_loss: Annotated[
-        float | None, typer.Option(help="Measure the time to this validation loss instead.")
+        float | None,
+        typer.Option(min=0, max=1000, help="Measure the time to this validation loss instead."),
     ] = None,
     like: Annotated[
         str, typer.Option(help="With --to-loss: whose sizes and steps the others take.")
@@ -101,7 +104,7 @@ def bench_generate(
     """Writing: tokens per second."""
     from gptlab.bench.generation import bench_generation
 
-    forms = [form for form in quantize.split(",") if form]
+    forms = _names(quantize)
     peers, plan, batches = (
         _peers(against, nanogpt),
         _plan(rounds, seconds),
@@ -172,7 +175,9 @@ def bench_tokenizer(
     tokenizer: Annotated[
         str | None, typer.Argument(help="A tokenizer's folder.", show_default=False)
     ] = None,
-    megabytes: Annotated[float, typer.Option(min=0.01, help="Of text, of which none recurs.")] = 10,
+    megabytes: Annotated[
+        float, typer.Option(min=0.01, max=10_000, help="Of text, of which none recurs.")
+    ] = 10,
     against: Against = "tokenizers,tokenizers-fast",
     rounds: Rounds = 7,
     seconds: Seconds = 3.0,
@@ -217,7 +222,7 @@ def _bench(
 def _peers(against: str, nanogpt: Path | None = None, litgpt_python: Path | None = None) -> "Peers":
     from gptlab.bench.preparing import Peers
 
-    return Peers([name for name in against.split(",") if name], nanogpt, litgpt_python)
+    return Peers(_names(against), nanogpt, litgpt_python)
 
 
 def _plan(rounds: int, seconds: float) -> "Plan":
@@ -230,6 +235,10 @@ def _output(json: Path | None, plot: Path | None, markdown: bool) -> "Output":
     from gptlab.show.bench import Output
 
     return Output(json, plot, markdown)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(text: str, name: str) -> list[int]:

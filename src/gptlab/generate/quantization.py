@@ -102,10 +102,15 @@ class QuantizedTiedHead(LogitHead):
 KINDS = {"bf16": Bf16Linear, "int8": Int8Linear}
 
 
-def choose(name: str, model: GPT) -> str:
-    """Turn `auto` into `bf16` where that pays, or `none`. Raises ValueError for what cannot be."""
+def check_form(name: str) -> None:
+    """Raise ValueError for a form that there is not."""
     if name not in ("auto", "none", *KINDS):
         raise ValueError(f"--quantize={name} must be auto, none, {' or '.join(KINDS)}")
+
+
+def choose(name: str, model: GPT) -> str:
+    """Turn `auto` into `bf16` where that pays, or `none`. Raises ValueError for what cannot be."""
+    check_form(name)
     is_cpu = model.embedding.weight.device.type == "cpu"
     if name == "auto":
         pays = is_cpu and n_parameters(model) >= PAYS_FROM and machine.bf16_is_fast("cpu")

@@ -111,9 +111,16 @@ def block_mask(places: Places, window: int | None, chunk: int | None) -> BlockMa
     return compiled(create_block_mask)(shown, rows, None, n, n, padded.positions_BT.device, BLOCK)
 
 
-@cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function for each set of shapes: as it is written, it would hold all scores."""
+    """Compile a function for each set of shapes: as it is written, it would hold all scores.
+
+    Within what is being compiled it becomes a part of that.
+    """
+    return function if torch.compiler.is_compiling() else _compiled(function)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function, dynamic=False)
 
 

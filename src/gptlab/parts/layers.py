@@ -4,10 +4,11 @@ Initialization and the optimizers decide by role, never by the suffix of a param
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,42 @@ class Linear(nn.Linear):
         self.used = 1.0
 
 
-def side_by_side(x: Tensor, *layers: nn.Linear) -> Sequence[Tensor]:
+class Projection(Protocol):
+    """A linear layer, or what stands for one."""
+
+    @property
+    def weight(self) -> Tensor: ...
+    @property
+    def bias(self) -> Tensor | None: ...
+    @property
+    def out_features(self) -> int: ...
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """A layer whose outputs are given in another order."""
+
+    layer: nn.Linear
+    order: Callable[[Tensor], Tensor]  # of the first axis
+
+    @property
+    def weight(self) -> Tensor:
+        return self.order(self.layer.weight)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return None if self.layer.bias is None else self.order(self.layer.bias)
+
+    @property
+    def out_features(self) -> int:
+        return self.layer.out_features
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def side_by_side(x: Tensor, *layers: Projection) -> Sequence[Tensor]:
     """Give what each of these layers makes of x, as one product where joining them pays.
 
     Small products take longer than their numbers; a layout of the same parameters, which stay
@@ -57,14 +93,14 @@ def side_by_side(x: Tensor, *layers: nn.Linear) -> Sequence[Tensor]:
     if not _are_worth_joining(x, layers):
         return [layer(x) for layer in layers]
     weights: list[Tensor] = [layer.weight for layer in layers]
-    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    biases = [bias for layer in layers if (bias := layer.bias) is not None]
     bias = torch.cat(biases) if biases else None
     return linear(x, torch.cat(weights), bias).split(
         [layer.out_features for layer in layers], dim=-1
     )
 
 
-def _are_worth_joining(x: Tensor, layers: Sequence[nn.Linear]) -> bool:
+def _are_worth_joining(x: Tensor, layers: Sequence[Projection]) -> bool:
     rows, width = x.numel() // x.shape[-1], sum(layer.out_features for layer in layers)
     if len({layer.bias is None for layer in layers}) > 1:
         return False

@@ -48,11 +48,15 @@ def rows(record: Record) -> list[list[str]]:
                 _memory(arm, record.arms[0]),
                 f"{parameters:,}" if parameters else "",
                 precision + (", compiled" if arm.facts.get("compiled") else ""),
-                *([f"{arm.losses[step]:.3f}"] if step else []),
+                *([_loss(arm.losses[step])] if step else []),
                 *(form.format(arm.facts[fact]) for fact, _, form in FURTHER if fact in arm.facts),
             ]
         )
     return table
+
+
+def _loss(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:.3f}"
 
 
 def _memory(arm: KeptArm, first: KeptArm) -> str:

@@ -4,6 +4,8 @@ import torch
 
 from gptlab.allocator import keep_freed_memory
 
+FORMS = 64  # of a compiled function
+
 
 def set_up(device: torch.device) -> None:
     """Settle it for this process.
@@ -16,6 +18,8 @@ def set_up(device: torch.device) -> None:
       2.11 on (pytorch#196678), and with few key/value heads it has given wrong values (#193893).
     * No `mix_order_reduction` in compiled code: from torch 2.10 to 2.13 it has given wrong
       gradients of a vector that several norms share, without any error (#193061).
+    * More forms of a compiled function than torch's 8, beyond which it goes on without, in silence:
+      FlexAttention has one for each window, softcap and length, and without holds all scores.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -23,6 +27,8 @@ def set_up(device: torch.device) -> None:
         return
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     torch.backends.cuda.enable_cudnn_sdp(False)
-    from torch._inductor import config  # takes a while to import
+    from torch._dynamo import config as dynamo  # these take a while to import
+    from torch._inductor import config as inductor
 
-    config.triton.mix_order_reduction = False
+    inductor.triton.mix_order_reduction = False
+    dynamo.recompile_limit = max(dynamo.recompile_limit, FORMS)

@@ -14,7 +14,6 @@ from gptlab.data.batches import Batches, Checked
 from gptlab.data.corpus import Corpus, check_lengths
 from gptlab.data.mixing import mixed
 from gptlab.generate import LanguageModel, load
-from gptlab.model.accounting import check_fits
 from gptlab.model.gpt import GPT
 from gptlab.model.weights import fit_weights
 from gptlab.runs import checkpoint
@@ -29,7 +28,7 @@ from gptlab.train.kernels import INDUCTOR, choose_kernels, use_kernels
 from gptlab.train.loop import update
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
-from gptlab.train.room import check_room
+from gptlab.train.room import check_memory
 from gptlab.train.session import Say, Session
 
 TRAINING_ONLY = re.compile(r"^multi_token\.|\.load_bias\.")  # parameters, by name
@@ -60,10 +59,8 @@ def begin(recipe: Recipe, root: Path, say: Say, origin: str) -> Session:
     recipe = recipe.but(tokenizer=recipe.data.tokenizer(recipe.tokenizer))
     recipe.check()  # what cannot work is said before any work
     check_free(root, recipe.name)
-    check_fits(recipe.resolved().model, machine.total_memory())
     device, precision, kernels = _choose(recipe, say)
-    if device.type == "cpu" and (warning := check_room(recipe.resolved(), precision)):
-        say(warning)
+    check_memory(recipe.resolved(), device, precision, say)
     source = source_of(recipe)
     say("reading the text")
     if source is None:

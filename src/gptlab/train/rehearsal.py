@@ -12,6 +12,7 @@ from gptlab.train.device import set_up
 from gptlab.train.kernels import choose_kernels, use_kernels
 from gptlab.train.precision import choose_precision
 from gptlab.train.recipe import Recipe
+from gptlab.train.room import check_memory
 from gptlab.train.session import Say, Session
 
 ROWS = 64  # of text, which is then read over and over
@@ -26,6 +27,7 @@ def rehearse(recipe: Recipe, say: Say) -> Session:
     device = torch.device(machine.choose_device(recipe.train.device, "train.device"))
     set_up(device)
     precision = choose_precision(recipe.train.precision, device, say)
+    check_memory(recipe, device, precision, say)
     model = recipe.build().to(device)
     use_kernels(model, choose_kernels(recipe.train.kernels, device))
     batches = Batches(random_rows(recipe), recipe.batch_size())

@@ -7,13 +7,15 @@ import numpy as np
 import torch
 
 from gptlab import machine
-from gptlab.model.accounting import TRAINING_BYTES, build_on_meta
+from gptlab.model.accounting import TRAINING_BYTES, build_on_meta, check_fits
 from gptlab.train.recipe import Recipe
+from gptlab.train.session import Say
 
 if TYPE_CHECKING:
     from gptlab.model.memory import TrainingMemory
 
 MANY_TENSORS = 1_000  # playing a step through takes seconds from here on
+PLAYED_TOKENS = 16_384  # that are played through at once, at most
 ROUGHLY = 4  # how far the rough estimate may be off
 
 
@@ -31,10 +33,39 @@ def predict(recipe: Recipe, rows: int, bf16: bool) -> "TrainingMemory":
     )
 
 
-def rows_that_fit(recipe: Recipe, bf16: bool, memory: int) -> int:
+class Peaks:
+    """The memory that steps of a recipe take at most, by the rows that are computed at once.
+
+    Many rows are not played through, which takes as long as they are many: further ones take what
+    the last ones took.
+    """
+
+    def __init__(self, recipe: Recipe, bf16: bool):
+        self.recipe, self.bf16 = recipe, bf16
+        self.played = max(2, PLAYED_TOKENS // recipe.model.context_length)
+        self.known: dict[int, int] = {}
+
+    def __getitem__(self, rows: int) -> int:
+        if rows > self.played:
+            return self[self.played] + round((rows - self.played) * self.of_a_row())
+        if rows not in self.known:
+            self.known[rows] = predict(self.recipe, rows, self.bf16).peak
+        return self.known[rows]
+
+    def of_a_row(self) -> float:
+        """Bytes that each of many rows takes."""
+        half = self.played // 2
+        return (self[self.played] - self[half]) / (self.played - half)
+
+
+def rows_that_fit(recipe: Recipe, bf16: bool, memory: int, peaks: Peaks | None = None) -> int:
     """Predict how many rows of a portion may be computed at once; 0 if not even one fits."""
-    rows = range(1, recipe.micro_batch_size() + 1)
-    return bisect_right(rows, memory, key=lambda n: predict(recipe, n, bf16).peak)
+    peaks = peaks or Peaks(recipe, bf16)
+    rows = recipe.micro_batch_size()
+    first = 1
+    if rows > peaks.played and peaks[peaks.played] <= memory:
+        first = peaks.played
+    return first - 1 + bisect_right(range(first, rows + 1), memory, key=peaks.__getitem__)
 
 
 def memory_of(device: torch.device) -> int:
@@ -42,6 +73,16 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     return machine.total_memory()
+
+
+def check_memory(recipe: Recipe, device: torch.device, precision: str, say: Say) -> None:
+    """Refuse, with a ValueError, what does not fit into the memory there is; warn of what may not.
+
+    Of a GPU only what is there without any step: weights, gradients and optimizer.
+    """
+    check_fits(recipe.model, min(machine.total_memory(), memory_of(device)))
+    if device.type == "cpu" and (warning := check_room(recipe, precision)):
+        say(warning)
 
 
 def check_room(recipe: Recipe, precision: str) -> str | None:
@@ -54,7 +95,8 @@ def check_room(recipe: Recipe, precision: str) -> str | None:
     if ROUGHLY * _rough_bytes(recipe) < (free or total) or _is_large(recipe):
         return None
     rows, bf16 = recipe.micro_batch_size(), precision == "bf16"
-    needed = predict(recipe, rows, bf16).peak
+    peaks = Peaks(recipe, bf16)
+    needed = peaks[rows]
     if needed <= (free or total):
         return None
     is_there = "there are" if needed > total else "are free now"
@@ -62,7 +104,7 @@ def check_room(recipe: Recipe, precision: str) -> str | None:
     text = (
         f"a step with {rows} rows of {recipe.model.context_length} tokens at once takes about "
         f"{needed / 1e9:,.1f} GB, more than the {room / 1e9:,.1f} GB that {is_there}; "
-        f"{remedy(recipe, rows_that_fit(recipe, bf16, room))}"
+        f"{remedy(recipe, rows_that_fit(recipe, bf16, room, peaks))}"
     )
     if needed > total:
         raise ValueError(text)

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 
+from gptlab import machine
 from gptlab.runs.folder import RunFolder
 from gptlab.train.display import Display
+from gptlab.train.kernels import choose_kernels
 from gptlab.train.loop import train
 from gptlab.train.opening import begin, reopen
 from gptlab.train.recipe import Recipe
@@ -14,6 +17,8 @@ from gptlab.train.report import Report
 from gptlab.train.room import memory_of, rows_that_fit
 from gptlab.train.session import Say, Session
 from gptlab.train.signals import Signals
+
+COMPILERS = ("triton.", "torch._dynamo.", "torch._inductor.")
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,28 @@ def _explained(error: Exception, session: Session) -> Exception:
         with suppress(FloatingPointError, OSError):  # the step that diverged was not taken
             session.save()
         return FloatingPointError(f"{error}; {_what_is_left(session)}")
-    if is_out_of_memory(error):
+    if machine.is_out_of_memory(error):
         T, rows = session.recipe.model.context_length, session.recipe.micro_batch_size()
         return MemoryError(
             f"out of memory at step {session.step + 1} with {rows} rows of {T} tokens at once; "
             f"try {_smaller(session)}, a smaller model.context_length or a smaller model.d_model; "
             f"{_what_is_left(session)}"
         )
+    names = choose_kernels(session.recipe.train.kernels, session.device)
+    if names and is_of_a_compiler(error):
+        why = str(error).strip().partition("\n")[0]
+        return ValueError(
+            f"train.kernels={session.recipe.train.kernels}: {' or '.join(names)} failed "
+            f"({type(error).__name__}: {why}); go on without: gptlab resume {session.run.path} "
+            "train.kernels=torch"
+        )
     return error
+
+
+def is_of_a_compiler(error: Exception) -> bool:
+    """Tell whether it passed through what compiles kernels: no C compiler, an unknown GPU."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    return any(name.startswith(COMPILERS) for name in modules)
 
 
 def _smaller(session: Session) -> str:
@@ -93,14 +112,6 @@ def _smaller(session: Session) -> str:
     if most == 0:
         return f"train.micro_batch_tokens={T}, though not even that may fit"
     return f"train.micro_batch_tokens={most * T}"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Recognise it on every device: torch has a type of error for some of them only."""
-    signs = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
-    )
 
 
 def _what_is_left(session: Session) -> str:

@@ -40,9 +40,10 @@ def learned(mixer: GroupedQueryAttention, positions_BT: Tensor) -> list[Tensor]:
     return [y_BTD.detach(), *(each for each in gradients if each is not None)]
 
 
-@pytest.mark.parametrize(
-    "attention", [{}, {"n_kv_heads": 2}, {"qk_norm": {"type": "rms_norm", "offset": True}}]
-)
+@pytest.mark.parametrize("attention", [
+    {}, {"n_kv_heads": 2}, {"qk_norm": {"type": "rms_norm", "offset": True}}, {"qk_norm": None},
+    {"qk_norm": None, "bias": True}, {"d_head": 40},
+])  # fmt: skip
 @pytest.mark.parametrize("layout", ["half", "interleaved"])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_at_once_is_one_by_one(tiny: Tiny, layout: str, rows: int, attention: dict[str, Any]):
@@ -64,8 +65,30 @@ def test_at_once_is_one_by_one(tiny: Tiny, layout: str, rows: int, attention: di
     (ROTARY | {"fraction": 0.5}, {}),
     ({"type": "none"}, {}),
     (ROTARY, {"type": "normalized", "qk_norm_after_rotation": False}),
+    (ROTARY | {"fraction": 0.5}, {"qk_norm": None}),
 ])  # fmt: skip
 def test_what_is_not_that_norm_and_that_rotation_goes_one_by_one(
     tiny: Tiny, positions: dict[str, Any], attention: dict[str, Any]
 ):
     assert isinstance(build(tiny, positions, **attention).mark, OneByOne)
+
+
+def test_keys_that_other_layers_read_go_one_by_one(tiny: Tiny):
+    """Those may have other norms, and with them another order of the numbers of a head."""
+    own: dict[str, Any] = {"type": "grouped_query", "n_heads": 4, "qk_norm": "rms_norm"}
+    other = own | {"share_kv": True, "qk_norm": "layer_norm"}
+    attention = {"type": "alternating", "of": [own, own, other]}
+    gpt = tiny(attention=attention, positions=ROTARY, n_layers=3).build()
+    first, source, reader = gpt.mixers()
+    assert isinstance(first, GroupedQueryAttention)
+    assert isinstance(source, GroupedQueryAttention)
+    assert isinstance(reader, GroupedQueryAttention)
+    assert isinstance(first.mark, AtOnce)
+    ids_BT = torch.arange(14).view(2, 7)
+    trained = gpt(ids_BT)
+    with torch.no_grad():
+        torch.testing.assert_close(trained, gpt(ids_BT), rtol=1e-4, atol=1e-5)
+    source.mark = first.mark
+    with torch.no_grad():
+        assert (trained - gpt(ids_BT)).abs().max() < 1e-4  # in the usual order all the same
+    assert (trained - gpt(ids_BT)).abs().max() > 1e-3

@@ -5,6 +5,7 @@ B batch, T tokens, H heads, X heads of queries and keys, E d_head.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from gptlab.kernels.normed_rotation import norm_and_rotate
 from gptlab.kernels.rms_norm import gain, gain_then_round
 from gptlab.parts.context import Context
+from gptlab.parts.layers import Projection, Reordered
 from gptlab.parts.norm import Norm
 from gptlab.parts.norm.rms_norm import RMSNormLayer
 from gptlab.parts.positions import PositionScheme
@@ -63,13 +65,16 @@ def rotate_then_norm(x_BTHE: Tensor, norm: nn.Module, rotate: Rotate, context: C
 def build_mark(
     norms: Sequence[nn.Module], positions: PositionScheme, d_head: int, after_rotation: bool
 ) -> "OneByOne | AtOnce":
-    """Build what norms and rotates x_BTHE of queries and of keys, and gives y_BHTE of each."""
+    """Build what makes heads of queries and keys, and norms and rotates them."""
     mark = rotate_then_norm if after_rotation else norm_then_rotate
     one_by_one = OneByOne(mark, positions.rotate)
-    if after_rotation or not (isinstance(positions, RotaryPositions) and positions.turns(d_head)):
+    if not (isinstance(positions, RotaryPositions) and positions.turns(d_head)):
         return one_by_one
+    are_absent = all(isinstance(norm, nn.Identity) for norm in norms)
     are_usual = all(isinstance(n, RMSNormLayer) and n.norm is gain_then_round for n in norms)
-    return AtOnce(positions, one_by_one) if are_usual else one_by_one
+    if are_absent or (are_usual and not after_rotation):
+        return AtOnce(positions, one_by_one)
+    return one_by_one
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,17 @@ class OneByOne:
     def one_by_one(self) -> Self:
         return self
 
+    def for_pass(self, x_BTD: Tensor, context: Context) -> Self:
+        return self
+
+    def projections(self, layers: Sequence[nn.Linear], d_head: int) -> Sequence[nn.Linear]:
+        """Give those that make queries and keys as this wants them."""
+        return layers
+
     def __call__(
         self, tensors: Sequence[Tensor], norms: Sequence[nn.Module], context: Context
     ) -> Sequence[Tensor]:
+        """Norm and rotate x_BTHE of queries and of keys; give y_BHTE of each."""
         return [
             self.mark(x_BTHE, norm, self.rotate, context).transpose(1, 2)
             for x_BTHE, norm in zip(tensors, norms, strict=True)
@@ -94,18 +107,31 @@ class OneByOne:
 
 @dataclass(frozen=True)
 class AtOnce:
-    """RMSNorm and the rotation of whole heads: a single operation in training on a CPU."""
+    """RMSNorm or none, and the rotation of whole heads: one operation in training on a CPU.
+
+    The projections' outputs are put in an order in which the numbers of a pair are neighbours;
+    the scores of queries with keys are the same in any order.
+    """
 
     positions: RotaryPositions
     one_by_one: OneByOne
 
+    def for_pass(self, x_BTD: Tensor, context: Context) -> "OneByOne | AtOnce":
+        """Choose for a pass: a cache is written and read in the usual order."""
+        is_trained = x_BTD.is_cpu and torch.is_grad_enabled() and context.caches is None
+        return self if is_trained and not torch.compiler.is_compiling() else self.one_by_one
+
+    def projections(self, layers: Sequence[nn.Linear], d_head: int) -> Sequence[Projection]:
+        order = partial(self.positions.as_neighbours, d_head=d_head)
+        return [Reordered(layer, order) for layer in layers]
+
     def __call__(
         self, tensors: Sequence[Tensor], norms: Sequence[Any], context: Context
     ) -> Sequence[Tensor]:
-        is_trained = tensors[0].is_cpu and all(x.requires_grad for x in tensors)
-        if not is_trained or torch.compiler.is_compiling():
-            return self.one_by_one(tensors, norms, context)
-        gains = [gain(norm.weight, norm.offset) for norm in norms]
-        X = sum(x_BTHE.shape[2] for x_BTHE in tensors)
-        angles = self.positions.angles_of_heads(tensors[0], X, context)
-        return norm_and_rotate(tensors, gains, norms[0].eps, *angles, self.positions.members)
+        X, E = sum(x_BTHE.shape[2] for x_BTHE in tensors), tensors[0].shape[-1]
+        turn_BTXF = self.positions.turns_of_heads(tensors[0], X, context)
+        trained = [norm for norm in norms if isinstance(norm, RMSNormLayer)]
+        gains = [
+            self.positions.as_neighbours(gain(norm.weight, norm.offset), E) for norm in trained
+        ]
+        return norm_and_rotate(tensors, gains, trained[0].eps if trained else 0.0, turn_BTXF)

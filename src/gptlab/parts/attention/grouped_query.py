@@ -127,14 +127,15 @@ class GroupedQueryAttention(Mixer):
         self.value = Linear(D, K * E, "input", bool(config.bias))
         self.key_norm = build_norm(config.qk_norm, config.qk_norm_over, K, E)
         self.mix_values = build_value_mixing(needs, self.layer, K, E, config.value_residual)
-        self.hand_on = offer(needs, self.layer, kind)
+        self.hand_on = offer(needs, self.layer, kind, self.mark_one_by_one)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        made = [
-            y.unflatten(-1, (-1, self.d_head)) for y in side_by_side(x_BTD, *self.projections())
-        ]
-        q_BHTE, *k_BKTE = self.mark(made[:2], self.norms(), context)
-        k_BKSE, v_BKSE, keys = self.keys_and_values([*k_BKTE, *made[2:]], context)
+        mark, norms, layers = self.mark.for_pass(x_BTD, context), self.norms(), self.projections()
+        n = len(norms)
+        layers = [*mark.projections(layers[:n], self.d_head), *layers[n:]]
+        made = [y.unflatten(-1, (-1, self.d_head)) for y in side_by_side(x_BTD, *layers)]
+        q_BHTE, *k_BKTE = mark(made[:n], norms, context)
+        k_BKSE, v_BKSE, keys = self.keys_and_values([*k_BKTE, *made[n:]], context)
         y_BHTE = self.attend(
             q_BHTE,
             k_BKSE,
@@ -169,6 +170,10 @@ class GroupedQueryAttention(Mixer):
         cache = context.caches[self.layer]
         return self.hand_on(cache.append(k_BKSE, v_BKSE, context.places), context)
 
+    def mark_one_by_one(self) -> None:
+        """Leave the numbers of heads in the order in which layers with other norms have them."""
+        self.mark = self.mark.one_by_one
+
     def new_cache(self, capacity: int) -> Any:
         return KeyValueCache(self.window or self.chunk, capacity)
 
@@ -178,6 +183,10 @@ class GroupedQueryAttention(Mixer):
 
 class SharedKeysAttention(GroupedQueryAttention):
     """A layer that reads the keys and values of an earlier one, and remembers none itself."""
+
+    def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
+        super().__init__(config, n_kv_heads, needs, layer)
+        self.mark_one_by_one()
 
     def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
         self.source = find_source(needs, self.layer, kind)

@@ -49,6 +49,7 @@ class RotaryPositions(PositionScheme):
         self.turned = {"half": rotate_half, "interleaved": rotate_interleaved}[config.layout]
         self.spread = {"half": spread_half, "interleaved": spread_interleaved}[config.layout]
         self.members = {"half": halves, "interleaved": neighbours}[config.layout]
+        self.as_neighbours = {"half": as_neighbours, "interleaved": as_they_are}[config.layout]
         self.scaling = config.scaling or Plain()
         self.attention_factor = self.scaling.attention_factor(context_length)
 
@@ -78,17 +79,18 @@ class RotaryPositions(PositionScheme):
         """Tell whether all dimensions of a head are in pairs."""
         return self.sizes(d_head)[0] == d_head
 
-    def angles_of_heads(self, like: Tensor, X: int, context: Context) -> tuple[Tensor, Tensor]:
-        """The same in float32 at least; one row for all texts is written out for each of X heads.
+    def turns_of_heads(self, like: Tensor, X: int, context: Context) -> Tensor:
+        """Every pair's rotation as a complex number, whose parts are float32 at least.
 
-        As BTXE or BT1E: of many rows that would be as much memory as queries and keys.
+        As BTXF, written out for each of X heads, where there is one row for all texts; else as
+        BT1F: that would be as much memory as queries and keys.
         """
         like = like[:0].to(torch.promote_types(like.dtype, torch.float32))
 
-        def write_out() -> tuple[Tensor, Tensor]:
-            cos_BT1E, sin_BT1E = self.angles(like, context)
-            n = X if len(cos_BT1E) == 1 else 1
-            return cos_BT1E.repeat(1, 1, n, 1), sin_BT1E.repeat(1, 1, n, 1)
+        def write_out() -> Tensor:
+            cos_BT1F, sin_BT1F = (self.members(x)[0] for x in self.angles(like, context))
+            n = X if len(cos_BT1F) == 1 else 1
+            return torch.complex(cos_BT1F, sin_BT1F).repeat(1, 1, n, 1)
 
         return context.once((self.name, like.shape[-1], like.dtype, X), write_out)
 
@@ -124,3 +126,12 @@ def spread_half(angle: Tensor) -> Tensor:
 def spread_interleaved(angle: Tensor) -> Tensor:
     """Give both members of a pair (2i, 2i + 1) their angle."""
     return angle.repeat_interleave(2, dim=-1)
+
+
+def as_neighbours(x: Tensor, d_head: int) -> Tensor:
+    """Put the pairs (i, i + E/2) of every head next to each other, along the first axis."""
+    return x.unflatten(0, (-1, 2, d_head // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def as_they_are(x: Tensor, d_head: int) -> Tensor:
+    return x

@@ -1,0 +1,47 @@
+"""Memory that is kept, and in huge pages: asked of the system by a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+FLAGS = """
+import ctypes, platform
+from pathlib import Path
+from gptlab.allocator import keep_freed_memory
+{before}
+keep_freed_memory()
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+place = library.malloc(ctypes.c_size_t(2**26)) + 2**25  # within, where pages are whole
+for line in Path("/proc/self/smaps").read_text().splitlines():
+    words = line.split()
+    if "-" in words[0] and not words[0].endswith(":"):
+        start, end = (int(x, 16) for x in words[0].split("-"))
+    elif words[0] == "VmFlags:" and start <= place < end:
+        print(platform.libc_ver()[0], "hg" in words)
+"""
+
+
+def is_huge(before: str = "") -> bool:
+    """Whether huge pages are wanted for what is made then."""
+    done = subprocess.run(
+        [sys.executable, "-c", FLAGS.format(before=before)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    if not done.stdout.startswith("glibc"):
+        pytest.skip("of glibc, where the system tells about memory")
+    return done.stdout.split()[1] == "True"
+
+
+@LINUX
+def test_large_tensors_lie_in_huge_pages():
+    assert is_huge()
+    assert not is_huge("keep_freed_memory = lambda: None")
+
+
+@LINUX
+def test_a_process_whose_memory_is_bounded_goes_on():
+    bound = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))"
+    assert not is_huge(bound)
