@@ -45,3 +45,8 @@ def test_large_tensors_lie_in_huge_pages():
 def test_a_process_whose_memory_is_bounded_goes_on():
     bound = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))"
     assert not is_huge(bound)
+
+
+@LINUX
+def test_a_system_that_counts_what_it_promises_is_not_asked_for_more_than_is_needed():
+    assert not is_huge("import gptlab.allocator as a; a._promises_are_counted = lambda: True")

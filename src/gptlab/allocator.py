@@ -12,6 +12,7 @@ import ctypes
 import os
 import sys
 from functools import cache
+from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # the names of mallopt(3)
 HUGE_PAGES = 14  # of madvise(2)
@@ -29,7 +30,16 @@ def keep_freed_memory() -> None:
         return
     mallopt(MMAP_MAX, 0)
     mallopt(TRIM_THRESHOLD, -1)
-    _ask_for_huge_pages(library, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    if not _promises_are_counted():
+        _ask_for_huge_pages(library, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+
+
+def _promises_are_counted() -> bool:
+    """Tell whether the system promises no more than it has: all that is asked for counts as used."""
+    try:
+        return Path("/proc/sys/vm/overcommit_memory").read_text("ascii").strip() == "2"
+    except OSError:
+        return True
 
 
 def _ask_for_huge_pages(library: ctypes.CDLL, n_bytes: int) -> None:
