@@ -11,6 +11,8 @@ C queries of a block, X = G C, S keys that it meets.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,17 @@ from torch.autograd import Function
 
 BLOCK = 256  # of 1,024 tokens: a third less time than without blocks; less is more calls
 KEPT_SCORES = 2**25  # of a layer, all rows and heads: up to so many weights are kept
+_rows_counted = ContextVar("_rows_counted", default=1.0)
+
+
+@contextmanager
+def rows_counted(times: float) -> Iterator[None]:
+    """Keep weights or not as if there were so many times the rows: memory is told for more rows."""
+    token = _rows_counted.set(times)
+    try:
+        yield
+    finally:
+        _rows_counted.reset(token)
 
 
 def causal_attention(
@@ -48,7 +61,7 @@ class CausalAttention(Function):
     ) -> Tensor:
         T = q_RGTE.shape[2]
         y_RGTF = q_RGTE.new_empty(*q_RGTE.shape[:3], v_RTF.shape[-1])
-        n_scores = q_RGTE.shape[:3].numel() * min(T, window or T)
+        n_scores = q_RGTE.shape[:3].numel() * min(T, window or T) * _rows_counted.get()
         keep = n_scores <= KEPT_SCORES and any(ctx.needs_input_grad)
         weights = []
         for block in _blocks(T, window):

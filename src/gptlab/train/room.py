@@ -1,12 +1,14 @@
 """Whether a step fits into memory, and how many rows would: predicted, or after it failed."""
 
+import math
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from gptlab import machine
+from gptlab.kernels.causal import rows_counted
 from gptlab.model.accounting import TRAINING_BYTES, build_on_meta, check_fits
 from gptlab.train.recipe import Recipe
 from gptlab.train.session import Say
@@ -33,11 +35,25 @@ def predict(recipe: Recipe, rows: int, bf16: bool) -> "TrainingMemory":
     )
 
 
+class Line(NamedTuple):
+    """Memory by rows, in bytes: `peak` with so many `rows`, and so much for each further one."""
+
+    rows: int
+    peak: int
+    of_a_row: float
+
+    def peak_of(self, rows: int) -> int:
+        return self.peak + round((rows - self.rows) * self.of_a_row)
+
+    def rows_in(self, memory: int) -> int:
+        return self.rows + math.floor((memory - self.peak) / self.of_a_row)
+
+
 class Peaks:
     """The memory that steps of a recipe take at most, by the rows that are computed at once.
 
     Many rows are not played through, which takes as long as they are many: further ones take what
-    the last ones took.
+    the last ones would, if as much of each were kept for the gradient.
     """
 
     def __init__(self, recipe: Recipe, bf16: bool):
@@ -46,26 +62,31 @@ class Peaks:
         self.known: dict[int, int] = {}
 
     def __getitem__(self, rows: int) -> int:
-        if rows > self.played:
-            return self[self.played] + round((rows - self.played) * self.of_a_row())
         if rows not in self.known:
-            self.known[rows] = predict(self.recipe, rows, self.bf16).peak
+            many = rows > self.played
+            self.known[rows] = self.line(rows).peak_of(rows) if many else self._play(rows, 1)
         return self.known[rows]
 
-    def of_a_row(self) -> float:
-        """Bytes that each of many rows takes."""
+    def line(self, rows: int) -> Line:
+        """Play two numbers of rows as if there were more, and so many of them kept as little."""
         half = self.played // 2
-        return (self[self.played] - self[half]) / (self.played - half)
+        most, less = (self._play(n, rows / n) for n in (self.played, half))
+        return Line(self.played, most, (most - less) / (self.played - half))
+
+    def _play(self, rows: int, times: float) -> int:
+        with rows_counted(times):
+            return predict(self.recipe, rows, self.bf16).peak
 
 
 def rows_that_fit(recipe: Recipe, bf16: bool, memory: int, peaks: Peaks | None = None) -> int:
     """Predict how many rows of a portion may be computed at once; 0 if not even one fits."""
     peaks = peaks or Peaks(recipe, bf16)
     rows = recipe.micro_batch_size()
-    first = 1
-    if rows > peaks.played and peaks[peaks.played] <= memory:
-        first = peaks.played
-    return first - 1 + bisect_right(range(first, rows + 1), memory, key=peaks.__getitem__)
+    while rows > peaks.played:
+        if peaks[rows] <= memory:
+            return rows
+        rows = min(rows - 1, peaks.line(rows).rows_in(memory))
+    return bisect_right(range(1, rows + 1), memory, key=peaks.__getitem__)
 
 
 def memory_of(device: torch.device) -> int:
@@ -80,7 +101,7 @@ def check_memory(recipe: Recipe, device: torch.device, precision: str, say: Say)
 
     Of a GPU only what is there without any step: weights, gradients and optimizer.
     """
-    check_fits(recipe.model, min(machine.total_memory(), memory_of(device)))
+    check_fits(recipe.model, memory_of(device))
     if device.type == "cpu" and (warning := check_room(recipe, precision)):
         say(warning)
 
