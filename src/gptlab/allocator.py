@@ -16,26 +16,33 @@ from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # the names of mallopt(3)
 HUGE_PAGES = 14  # of madvise(2)
-PAGE = 2**21
+PAGE, HUGE_PAGE = 2**12, 2**21
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Ask the C library for it, where that can be asked; before the large tensors are made."""
+    """Ask for both, where that can be asked; before the large tensors are made."""
     if sys.platform != "linux":
         return
-    library = ctypes.CDLL(None, use_errno=True)
+    library = ctypes.CDLL(None)
     mallopt = getattr(library, "mallopt", None)
     if mallopt is None:
         return
     mallopt(MMAP_MAX, 0)
     mallopt(TRIM_THRESHOLD, -1)
-    if not _promises_are_counted():
+    if not _is_bounded():
         _ask_for_huge_pages(library, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 
 
-def _promises_are_counted() -> bool:
-    """Tell whether the system promises no more than it has: all that is asked for counts as used."""
+def _is_bounded() -> bool:
+    """Tell whether memory that is asked for and not used costs something, or is used at once."""
+    import resource  # not everywhere
+
+    limits = [resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    has_bounds = any(limit != resource.RLIM_INFINITY for limit in limits)
+    has_other_pages = os.sysconf("SC_PAGE_SIZE") != PAGE
+    if has_bounds or has_other_pages or "MALLOC_PERTURB_" in os.environ:
+        return True
     try:
         return Path("/proc/sys/vm/overcommit_memory").read_text("ascii").strip() == "2"
     except OSError:
@@ -47,9 +54,9 @@ def _ask_for_huge_pages(library: ctypes.CDLL, n_bytes: int) -> None:
     library.malloc.restype = ctypes.c_void_p
     library.malloc.argtypes = [ctypes.c_size_t]
     start = library.malloc(n_bytes)
-    if start is None:  # there are bounds to what a process may address
+    if start is None:
         return
-    first = -(-start // PAGE) * PAGE
-    n = (start + n_bytes - first) // PAGE * PAGE
+    first = -(-start // HUGE_PAGE) * HUGE_PAGE
+    n = (start + n_bytes - first) // HUGE_PAGE * HUGE_PAGE
     library.madvise(ctypes.c_void_p(first), ctypes.c_size_t(n), HUGE_PAGES)
     library.free(ctypes.c_void_p(start))

@@ -162,6 +162,7 @@ class Reader:
         if name in self.recorded:
             return self.recorded[name]()
         if not self.is_repeatable or n_times < WORTH_RECORDING:
+            self.outdated.pop(name, None)
             return step()
         assert self.caches is not None
         before = [dict(vars(cache)) for cache in self.caches if cache is not None]

@@ -65,7 +65,9 @@ class KeyValueCache:
         """Make room for longer texts, which grow to `most` tokens; a ring never needs any."""
         if self.is_ring:
             return
-        larger, largest = KeyValueCache(self.reach, capacity), KeyValueCache(self.reach, most)
+        larger = KeyValueCache(self.reach, capacity)
+        is_free = self.keys_BKSE.is_cpu  # until it is used
+        largest = KeyValueCache(self.reach, min(most, 8 * capacity) if is_free else capacity)
         self.keys_BKSE = _resized(self.keys_BKSE, larger.size, largest.size)
         self.values_BKSE = _resized(self.values_BKSE, larger.size, largest.size)
         self.size, self.is_ring = larger.size, larger.is_ring

@@ -70,11 +70,8 @@ def build_mark(
     one_by_one = OneByOne(mark, positions.rotate)
     if not (isinstance(positions, RotaryPositions) and positions.turns(d_head)):
         return one_by_one
-    are_absent = all(isinstance(norm, nn.Identity) for norm in norms)
     are_usual = all(isinstance(n, RMSNormLayer) and n.norm is gain_then_round for n in norms)
-    if are_absent or (are_usual and not after_rotation):
-        return AtOnce(positions, one_by_one)
-    return one_by_one
+    return AtOnce(positions, one_by_one) if are_usual and not after_rotation else one_by_one
 
 
 @dataclass(frozen=True)
@@ -107,10 +104,11 @@ class OneByOne:
 
 @dataclass(frozen=True)
 class AtOnce:
-    """RMSNorm or none, and the rotation of whole heads: one operation in training on a CPU.
+    """RMSNorm and the rotation of whole heads: one operation in training on a CPU.
 
     The projections' outputs are put in an order in which the numbers of a pair are neighbours;
-    the scores of queries with keys are the same in any order.
+    the scores of queries with keys are the same in any order. Weights are copied for it, which
+    few rows do not repay.
     """
 
     positions: RotaryPositions
@@ -119,7 +117,9 @@ class AtOnce:
     def for_pass(self, x_BTD: Tensor, context: Context) -> "OneByOne | AtOnce":
         """Choose for a pass: a cache is written and read in the usual order."""
         is_trained = x_BTD.is_cpu and torch.is_grad_enabled() and context.caches is None
-        return self if is_trained and not torch.compiler.is_compiling() else self.one_by_one
+        is_worth_it = x_BTD.numel() >= x_BTD.shape[-1] ** 2  # numbers, beside those of a matrix
+        is_eager = not torch.compiler.is_compiling()
+        return self if is_trained and is_worth_it and is_eager else self.one_by_one
 
     def projections(self, layers: Sequence[nn.Linear], d_head: int) -> Sequence[Projection]:
         order = partial(self.positions.as_neighbours, d_head=d_head)
@@ -130,8 +130,5 @@ class AtOnce:
     ) -> Sequence[Tensor]:
         X, E = sum(x_BTHE.shape[2] for x_BTHE in tensors), tensors[0].shape[-1]
         turn_BTXF = self.positions.turns_of_heads(tensors[0], X, context)
-        trained = [norm for norm in norms if isinstance(norm, RMSNormLayer)]
-        gains = [
-            self.positions.as_neighbours(gain(norm.weight, norm.offset), E) for norm in trained
-        ]
-        return norm_and_rotate(tensors, gains, trained[0].eps if trained else 0.0, turn_BTXF)
+        gains = [self.positions.as_neighbours(gain(n.weight, n.offset), E) for n in norms]
+        return norm_and_rotate(tensors, gains, norms[0].eps, turn_BTXF)

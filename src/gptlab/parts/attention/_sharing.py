@@ -4,7 +4,6 @@ Cross-layer attention, arXiv:2405.12981. The layer that makes them remembers the
 through the context if a later one wants them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -32,13 +31,9 @@ class Kind:
 class HandOn:
     """Leaves keys and values as they are, and notes them in the context where they are wanted."""
 
-    def __init__(self, layer: int, kind: Kind, when_wanted: Callable[[], None]):
-        self.layer, self.kind, self.when_wanted = layer, kind, when_wanted
+    def __init__(self, layer: int, kind: Kind):
+        self.layer, self.kind = layer, kind
         self.is_wanted = False
-
-    def be_wanted(self) -> None:
-        self.is_wanted = True
-        self.when_wanted()
 
     def __call__(self, made: KeysAndValues, context: Context) -> KeysAndValues:
         if self.is_wanted:
@@ -46,9 +41,9 @@ class HandOn:
         return made
 
 
-def offer(needs: Needs, layer: int, kind: Kind, when_wanted: Callable[[], None]) -> HandOn:
-    """Offer a layer's keys and values to later layers; `when_wanted`: called if one takes them."""
-    hand_on = HandOn(layer, kind, when_wanted)
+def offer(needs: Needs, layer: int, kind: Kind) -> HandOn:
+    """Offer a layer's keys and values to later layers."""
+    hand_on = HandOn(layer, kind)
     needs.offered.setdefault(OFFERS, []).append(hand_on)
     return hand_on
 
@@ -61,7 +56,7 @@ def find_source(needs: Needs, layer: int, kind: Kind) -> int:
     offers: list[HandOn] = needs.offered.get(OFFERS, [])
     for hand_on in reversed(offers):
         if hand_on.kind == kind:
-            hand_on.be_wanted()
+            hand_on.is_wanted = True
             return hand_on.layer
     setting = f"model.attention.share_kv=true in layer {layer}"
     if not offers:

@@ -18,7 +18,13 @@ from gptlab.parts.attention import Attention, Mixer
 from gptlab.parts.attention._cache import KeyValueCache
 from gptlab.parts.attention._gate import AlwaysOpen, Gate
 from gptlab.parts.attention._positions import build_positions
-from gptlab.parts.attention._query_key_norm import build_mark, build_norm, check_norm
+from gptlab.parts.attention._query_key_norm import (
+    AtOnce,
+    OneByOne,
+    build_mark,
+    build_norm,
+    check_norm,
+)
 from gptlab.parts.attention._sharing import KeysAndValues, Kind, find_source, offer
 from gptlab.parts.attention._value_residual import build_value_mixing
 from gptlab.parts.context import Context
@@ -127,10 +133,10 @@ class GroupedQueryAttention(Mixer):
         self.value = Linear(D, K * E, "input", bool(config.bias))
         self.key_norm = build_norm(config.qk_norm, config.qk_norm_over, K, E)
         self.mix_values = build_value_mixing(needs, self.layer, K, E, config.value_residual)
-        self.hand_on = offer(needs, self.layer, kind, self.mark_one_by_one)
+        self.hand_on = offer(needs, self.layer, kind)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        mark, norms, layers = self.mark.for_pass(x_BTD, context), self.norms(), self.projections()
+        mark, norms, layers = self.mark_for(x_BTD, context), self.norms(), self.projections()
         n = len(norms)
         layers = [*mark.projections(layers[:n], self.d_head), *layers[n:]]
         made = [y.unflatten(-1, (-1, self.d_head)) for y in side_by_side(x_BTD, *layers)]
@@ -153,6 +159,11 @@ class GroupedQueryAttention(Mixer):
         y_BTHE = self.gate(y_BHTE.transpose(1, 2), x_BTD)
         return self.dropout(self.output(y_BTHE.flatten(2)))
 
+    def mark_for(self, x_BTD: Tensor, context: Context) -> OneByOne | AtOnce:
+        """Choose for a pass: layers with other norms read keys in the usual order only."""
+        mark = self.mark.one_by_one if self.hand_on.is_wanted else self.mark
+        return mark.for_pass(x_BTD, context)
+
     def projections(self) -> list[Linear]:
         """List what is made of the layer's input: queries, and keys and values if of its own."""
         return [self.query, self.key, self.value]
@@ -170,10 +181,6 @@ class GroupedQueryAttention(Mixer):
         cache = context.caches[self.layer]
         return self.hand_on(cache.append(k_BKSE, v_BKSE, context.places), context)
 
-    def mark_one_by_one(self) -> None:
-        """Leave the numbers of heads in the order in which layers with other norms have them."""
-        self.mark = self.mark.one_by_one
-
     def new_cache(self, capacity: int) -> Any:
         return KeyValueCache(self.window or self.chunk, capacity)
 
@@ -184,12 +191,11 @@ class GroupedQueryAttention(Mixer):
 class SharedKeysAttention(GroupedQueryAttention):
     """A layer that reads the keys and values of an earlier one, and remembers none itself."""
 
-    def __init__(self, config: GroupedQuery, n_kv_heads: int, needs: Needs, layer: int):
-        super().__init__(config, n_kv_heads, needs, layer)
-        self.mark_one_by_one()
-
     def build_keys_and_values(self, config: GroupedQuery, needs: Needs, kind: Kind) -> None:
         self.source = find_source(needs, self.layer, kind)
+
+    def mark_for(self, x_BTD: Tensor, context: Context) -> OneByOne | AtOnce:
+        return self.mark.one_by_one
 
     def projections(self) -> list[Linear]:
         return [self.query]

@@ -49,7 +49,7 @@ class Normalized(GroupedQuery):
         if not self.share_kv:  # then keys come with the gains of the layer that made them
             key_gain = gain_HE.forward if K == H else Scale((K, E), self.s_qk_start, scale)
             mixer.key_norm = NormWithGain(mixer.key_norm, key_gain)
-        mixer.mark_one_by_one()  # norms of another kind
+        mixer.mark = mixer.mark.one_by_one  # of other modules
         return mixer
 
 
