@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from gptlab import cli
 
@@ -387,12 +388,23 @@ def test_text_from_standard_input(text: Path):
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("said", [
-    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 4.00 GiB.",
-    "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory",
+def too_much() -> str:
+    """What torch says of it."""
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**52)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(("said", "told"), [
+    ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 4.00 GiB.",
+     "CUDA out of memory. Tried to allocate 2.00 GiB\n"),
+    ("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'",
+     "CUDA error: out of memory\n"),
+    (too_much(), "DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+     f"{2**54} bytes"),
 ])  # fmt: skip
 def test_want_of_memory_is_one_line_wherever_it_shows(
-    said: str, gptlab: Command, monkeypatch: pytest.MonkeyPatch
+    said: str, told: str, gptlab: Command, monkeypatch: pytest.MonkeyPatch
 ):
     def failing() -> None:
         raise RuntimeError(said)
@@ -400,7 +412,7 @@ def test_want_of_memory_is_one_line_wherever_it_shows(
     monkeypatch.setattr("gptlab.show.recipes.show_recipes", failing)
     code, _, err = gptlab("recipes")
     assert code == 1
-    assert err.startswith(f"failed: not enough memory: {said[:18]}")
+    assert err.startswith(f"failed: not enough memory: {told}")
     assert err.count("\n") == 1
 
 

@@ -30,6 +30,7 @@ OF_THE_COMPILER = (  # what torch says of itself
     "The .grad attribute of a Tensor:UserWarning",
     "<class 'torch.autograd.function.Function'> should not be instantiated:DeprecationWarning",
     "`torch.jit:DeprecationWarning",
+    "TensorFloat32 tensor cores:UserWarning",
 )
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{each}") for each in OF_THE_COMPILER]
 

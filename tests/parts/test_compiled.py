@@ -66,6 +66,7 @@ VARIANTS = [part for part in VARIANTS if part not in SETTINGS] + [place("attenti
 pytestmark = [  # torch warns of what it does itself
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),  # off on purpose
 ]
 
 

@@ -101,6 +101,7 @@ class Race(Beat):
         self.reply({"curve": self.curve, "whole": whole})
 
     def _look(self) -> None:
+        synchronize()
         stopped = self.clock()
         self.curve.append((self.calls_in_all, self.before + stopped, self.score()))
         self.before -= self.clock() - stopped

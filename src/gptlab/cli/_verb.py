@@ -25,6 +25,12 @@ Settings = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
+def _wanted(said: str) -> str:
+    """Find in what torch says of memory what it could not have, and how much that is."""
+    line = said.partition("\n")[0].rpartition("err == 0. ")[2]
+    return ". ".join(line.split(". ")[:2]).rstrip(".")
+
+
 def verb(
     function: Callable[..., None], group: typer.Typer = app, name: str | None = None
 ) -> Callable[..., None]:
@@ -48,7 +54,7 @@ def verb(
 
             if not is_out_of_memory(error):
                 raise
-            fail(f"failed: not enough memory: {str(error).partition('. ')[0]}", 1)
+            fail(f"failed: not enough memory: {_wanted(str(error))}", 1)
 
     name = name or function.__name__.rstrip("_")  # `import` is a word of Python's
     return group.command(name, context_settings=SETTINGS if group is app else None)(guarded)

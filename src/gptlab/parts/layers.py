@@ -93,7 +93,7 @@ def side_by_side(x: Tensor, *layers: Projection) -> Sequence[Tensor]:
     if not _are_worth_joining(x, layers):
         return [layer(x) for layer in layers]
     weights: list[Tensor] = [layer.weight for layer in layers]
-    biases = [bias for layer in layers if (bias := layer.bias) is not None]
+    biases = [bias for bias in [layer.bias for layer in layers] if bias is not None]
     bias = torch.cat(biases) if biases else None
     return linear(x, torch.cat(weights), bias).split(
         [layer.out_features for layer in layers], dim=-1

@@ -93,6 +93,7 @@ def reopen(run: RunFolder, assignments: Sequence[str], say: Say) -> Session:
     saved = None if newest is None else checkpoint.load(newest)
     refuse_changes(Recipe.parse(saved.state["recipe"]) if saved else written, recipe, run)
     device, precision, kernels = _choose(recipe, say)
+    check_memory(recipe.resolved(), device, precision, say)
     say("reading the text")
     encoder = recipe.tokenizer.load(run.tokenizer)
     run.check_tokenizer(encoder.fingerprint())

@@ -95,9 +95,13 @@ def _explained(error: Exception, session: Session) -> Exception:
 
 
 def is_of_a_compiler(error: Exception) -> bool:
-    """Tell whether it passed through what compiles kernels: no C compiler, an unknown GPU."""
-    modules = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
-    return any(name.startswith(COMPILERS) for name in modules)
+    """Tell whether it comes from what compiles kernels: no C compiler, an unknown GPU.
+
+    Mistakes of our own, in code that is compiled, come from within us.
+    """
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    ours = max(i for i, name in enumerate(modules) if name.startswith("gptlab."))
+    return any(name.startswith(COMPILERS) for name in modules[ours + 1 :])
 
 
 def _smaller(session: Session) -> str:

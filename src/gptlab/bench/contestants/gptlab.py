@@ -17,6 +17,7 @@ from gptlab.generate import LanguageModel, load
 from gptlab.kernels.cross_entropy import logit_losses
 from gptlab.parts.head import LogitHead
 from gptlab.tokenizer import Encoder, open_encoder
+from gptlab.train.compiling import WhileCompiled
 from gptlab.train.display import Display
 from gptlab.train.loop import train as run_loop
 from gptlab.train.opening import begin
@@ -38,7 +39,11 @@ class Paced(Report):
     def progress(self) -> None:
         """Report as ever, then be paced."""
         super().progress()
-        self.beat(lambda: self.s.loss)
+        self.beat(self._loss)
+
+    def _loss(self) -> float:
+        self.s.read()  # on a GPU it is read a step late
+        return self.s.loss
 
 
 def train(job: dict[str, Any], beat: Any) -> None:
@@ -61,6 +66,7 @@ def train(job: dict[str, Any], beat: Any) -> None:
             recipe.train.batch_tokens,
             parameters=sum(p.numel() for p in model.parameters()),
             precision=session.precision,
+            compiled=isinstance(session.update, WhileCompiled),
             score=partial(score, model, forward, job),
         )
         run_loop(session, report, Signals())
@@ -139,7 +145,8 @@ def _saved_and_loaded(job: dict[str, Any]) -> LanguageModel:
     if process.exitcode:
         raise RuntimeError(f"the model could not be saved (exit code {process.exitcode})")
     path = Path(job["folder"]) / Recipe.parse(job["recipe"]).name
-    return load(path, quantize=job.get("quantize", "none"))
+    device = Recipe.parse(job["recipe"]).train.device
+    return load(path, device=device, quantize=job.get("quantize", "none"))
 
 
 def _save(job: dict[str, Any]) -> None:
