@@ -102,7 +102,11 @@ def check_memory(recipe: Recipe, device: torch.device, precision: str, say: Say)
     Of a GPU only what is there without any step: weights, gradients and optimizer.
     """
     check_fits(recipe.model, memory_of(device))
-    if device.type == "cpu" and (warning := check_room(recipe, precision)):
+    if device.type != "cpu":
+        return
+    if recipe.model.context_length > PLAYED_TOKENS:
+        say("finding what a step takes of memory, which takes a while for so long a context")
+    if warning := check_room(recipe, precision):
         say(warning)
 
 
