@@ -114,6 +114,22 @@ def test_other_errors_beside_kernels_stay_what_they_are(
         start_run(tiny_recipe("model.mlp=swiglu"), tmp_path, say=quiet)
 
 
+@pytest.mark.parametrize(("raises", "is_theirs"), [("gptlab.ours", False), ("subprocess", True)])
+def test_a_mistake_of_ours_in_compiled_code_is_not_the_compilers(raises: str, is_theirs: bool):
+    def fail() -> None:
+        raise KeyError("a mistake")
+
+    def call(function: Callable[[], None]) -> None:
+        function()
+
+    inner = FunctionType(fail.__code__, {"__name__": raises, "__builtins__": __builtins__})
+    theirs = FunctionType(call.__code__, {"__name__": "torch._dynamo.eval_frame"})
+    ours = FunctionType(call.__code__, {"__name__": "gptlab.train.loop"})
+    with pytest.raises(KeyError) as raised:
+        ours(lambda: theirs(inner))
+    assert run.is_of_a_compiler(raised.value) == is_theirs
+
+
 def test_every_layer_gets_the_kernel_and_nothing_else_changes(
     tiny: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
 ):

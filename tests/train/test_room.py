@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ends import quiet
@@ -48,6 +49,7 @@ def test_many_rows_are_not_played_through(tiny_recipe: MakeRecipe, monkeypatch: 
     with pytest.raises(ValueError, match=r"a step with 64 rows .*; at most (39|40|41) fit: "):
         check_room(recipe, "float32")
     assert set(played) == {8, 16}
+    assert len(played) <= 6  # of 64 rows, of those that fit, and of none twice
 
 
 @pytest.mark.parametrize(("n_heads", "d_head"), [(8, 8), (2, 8)])  # more or less than is kept
@@ -63,6 +65,18 @@ def test_what_is_kept_of_many_rows_is_not_what_is_kept_of_few(
     assert {n: peaks[n] for n in played} == pytest.approx(played, rel=0.03)
     fit = rows_that_fit(recipe, True, played[64])
     assert 62 <= fit <= 66
+
+
+def test_where_rows_take_no_memory_fewer_of_them_do_not_help(
+    tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    def flat(recipe: Recipe, rows: int, bf16: bool) -> object:
+        return SimpleNamespace(peak=1000)
+
+    monkeypatch.setattr(room, "predict", flat)
+    monkeypatch.setattr(room, "PLAYED_TOKENS", 8 * 16)
+    assert rows_that_fit(large(tiny_recipe), False, 999) == 0
+    assert rows_that_fit(large(tiny_recipe), False, 1000) == 64
 
 
 def test_what_exceeds_the_memory_is_refused_before_anything_is_written(

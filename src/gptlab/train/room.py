@@ -46,7 +46,8 @@ class Line(NamedTuple):
         return self.peak + round((rows - self.rows) * self.of_a_row)
 
     def rows_in(self, memory: int) -> int:
-        return self.rows + math.floor((memory - self.peak) / self.of_a_row)
+        """How many rows fit; none where rows are not what takes the memory."""
+        return self.rows + math.floor((memory - self.peak) / max(1, self.of_a_row))
 
 
 class Peaks:
@@ -59,13 +60,10 @@ class Peaks:
     def __init__(self, recipe: Recipe, bf16: bool):
         self.recipe, self.bf16 = recipe, bf16
         self.played = max(2, PLAYED_TOKENS // recipe.model.context_length)
-        self.known: dict[int, int] = {}
+        self.known: dict[tuple[int, float], int] = {}  # by rows, and how many times they count
 
     def __getitem__(self, rows: int) -> int:
-        if rows not in self.known:
-            many = rows > self.played
-            self.known[rows] = self.line(rows).peak_of(rows) if many else self._play(rows, 1)
-        return self.known[rows]
+        return self.line(rows).peak_of(rows) if rows > self.played else self._play(rows, 1)
 
     def line(self, rows: int) -> Line:
         """Play two numbers of rows as if there were more, and so many of them kept as little."""
@@ -74,8 +72,10 @@ class Peaks:
         return Line(self.played, most, (most - less) / (self.played - half))
 
     def _play(self, rows: int, times: float) -> int:
-        with rows_counted(times):
-            return predict(self.recipe, rows, self.bf16).peak
+        if (rows, times) not in self.known:
+            with rows_counted(times):
+                self.known[rows, times] = predict(self.recipe, rows, self.bf16).peak
+        return self.known[rows, times]
 
 
 def rows_that_fit(recipe: Recipe, bf16: bool, memory: int, peaks: Peaks | None = None) -> int:
